@@ -1,0 +1,153 @@
+//! The one error type of the engine.
+
+use std::fmt;
+use std::io;
+
+/// What an engine call returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an engine call failed. Opaque: ask it with the predicates.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// A system call failed while doing `what`.
+    Os { what: &'static str, source: io::Error },
+    /// A wait ended before what it waited for happened.
+    TimedOut,
+    /// A signal ended a wait; the caller looks at it and waits again.
+    Interrupted,
+    /// The other side is gone.
+    Closed { what: &'static str },
+    /// The process that held a lock has died without releasing it.
+    OwnerDied { pid: u32 },
+    /// The caller may not do this to the object in its present state.
+    Misuse { message: String },
+    /// The handle was made by another process and came here by a fork.
+    Inherited { what: &'static str, owner: u32 },
+    /// Bytes from another process that do not follow the protocol.
+    Corrupt { what: &'static str },
+}
+
+impl Error {
+    pub(crate) fn os(what: &'static str, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        if source.kind() == io::ErrorKind::Interrupted {
+            return Self { kind: Kind::Interrupted };
+        }
+        Self { kind: Kind::Os { what, source } }
+    }
+
+    /// The last system call of this thread failed while doing `what`.
+    pub(crate) fn last_os(what: &'static str) -> Self {
+        Self::os(what, io::Error::last_os_error())
+    }
+
+    pub(crate) fn timed_out() -> Self {
+        Self { kind: Kind::TimedOut }
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self { kind: Kind::Interrupted }
+    }
+
+    pub(crate) fn closed(what: &'static str) -> Self {
+        Self { kind: Kind::Closed { what } }
+    }
+
+    pub(crate) fn owner_died(pid: u32) -> Self {
+        Self { kind: Kind::OwnerDied { pid } }
+    }
+
+    pub(crate) fn misuse(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Misuse { message: message.into() } }
+    }
+
+    pub(crate) fn inherited(what: &'static str, owner: u32) -> Self {
+        Self { kind: Kind::Inherited { what, owner } }
+    }
+
+    pub(crate) fn corrupt(what: &'static str) -> Self {
+        Self { kind: Kind::Corrupt { what } }
+    }
+
+    /// A wait ended before what it waited for happened.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.kind, Kind::TimedOut)
+    }
+
+    /// A signal arrived during a wait; nothing was lost, the call can be made again.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self.kind, Kind::Interrupted)
+    }
+
+    /// The other side is gone: its process died or closed its end.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.kind, Kind::Closed { .. })
+    }
+
+    /// The call does not fit the object's state, for example a release of a free lock.
+    #[must_use]
+    pub fn is_misuse(&self) -> bool {
+        matches!(self.kind, Kind::Misuse { .. })
+    }
+
+    /// The handle belongs to the process from which this one was forked.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        matches!(self.kind, Kind::Inherited { .. })
+    }
+
+    /// The pid of the dead process that held the lock, if that is the reason.
+    #[must_use]
+    pub fn dead_owner(&self) -> Option<u32> {
+        match self.kind {
+            Kind::OwnerDied { pid } => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// The operating system's error number (`errno`), if a system call failed.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match &self.kind {
+            Kind::Os { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Os { what, source } => write!(f, "{what}: {source}"),
+            Kind::TimedOut => f.write_str("timed out"),
+            Kind::Interrupted => f.write_str("interrupted by a signal"),
+            Kind::Closed { what } => write!(f, "{what} is closed"),
+            Kind::OwnerDied { pid } => {
+                write!(f, "process {pid} died while it held the lock")
+            }
+            Kind::Misuse { message } => f.write_str(message),
+            Kind::Inherited { what, owner } => write!(
+                f,
+                "this {what} belongs to process {owner} and cannot be used in a fork of it"
+            ),
+            Kind::Corrupt { what } => write!(f, "{what} does not follow the protocol"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            Kind::Os { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The engine of manycore: processes, pools and the shared memory between them.
+//!
+//! Each layer uses only those before it:
+//! `sys → memory → sync → ring → channel → process → pool → typed`.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the manycore engine runs on Linux only, for now");
+
+mod error;
+pub mod memory;
+mod primitive;
+mod sys;
+
+pub use error::{Error, Result};

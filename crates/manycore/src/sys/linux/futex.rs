@@ -1,0 +1,58 @@
+//! Sleep on a word in shared memory until another process changes it.
+
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::thread::futex::{self, Flags, Timespec};
+
+/// How a sleep on a futex word ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Woken, or the word no longer held the expected value. May be spurious.
+    Woken,
+    /// The deadline passed.
+    TimedOut,
+    /// A signal handler ran.
+    Interrupted,
+}
+
+/// Sleeps while `word` holds `expected`, at most until `deadline`.
+///
+/// The word may lie in memory shared with other processes.
+pub(crate) fn wait(
+    word: &std::sync::atomic::AtomicU32,
+    expected: u32,
+    deadline: Option<Instant>,
+) -> Wake {
+    let timeout = match deadline {
+        None => None,
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return Wake::TimedOut;
+            }
+            Some(timespec(left))
+        }
+    };
+    match futex::wait(word, Flags::empty(), expected, timeout.as_ref()) {
+        Err(Errno::TIMEDOUT) => Wake::TimedOut,
+        Err(Errno::INTR) => Wake::Interrupted,
+        // AGAIN: the word had already changed. Anything else would be a bug of ours (an
+        // unaligned or unmapped word); the caller looks at the word again in each case.
+        Ok(()) | Err(_) => Wake::Woken,
+    }
+}
+
+/// Wakes at most `count` sleepers on `word`, in whatever process they are.
+pub(crate) fn wake(word: &std::sync::atomic::AtomicU32, count: u32) {
+    // Fails only for an address that is no futex word, which a reference cannot be.
+    let _ = futex::wake(word, Flags::empty(), count);
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        // A wait of more than 2^62 seconds ends early, and the caller sleeps again.
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX / 2),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}

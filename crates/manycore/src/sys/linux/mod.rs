@@ -1,0 +1,4 @@
+//! Linux 5.4 and newer.
+
+pub(crate) mod futex;
+pub(crate) mod memory;

@@ -1,0 +1,1 @@
+"""multiprocessing with a Rust engine."""
