@@ -54,10 +54,9 @@ impl Producer {
         true
     }
 
-    /// Whether the consumer has released all that was published.
-    pub(crate) fn is_drained(&mut self) -> bool {
-        self.head = self.load_head();
-        self.head == self.tail
+    /// Where the consumer is; when this has changed there is more room.
+    pub(crate) fn released(&self) -> u64 {
+        self.load_head()
     }
 
     fn place(&self, position: u64) -> usize {

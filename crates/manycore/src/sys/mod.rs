@@ -4,3 +4,4 @@ mod linux;
 
 pub(crate) use linux::futex;
 pub(crate) use linux::memory;
+pub(crate) use linux::socket;

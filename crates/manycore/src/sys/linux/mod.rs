@@ -2,3 +2,4 @@
 
 pub(crate) mod futex;
 pub(crate) mod memory;
+pub(crate) mod socket;
