@@ -10,6 +10,7 @@ mod error;
 pub mod memory;
 mod primitive;
 mod ring;
+pub mod process;
 mod sys;
 
 pub use error::{Error, Result};

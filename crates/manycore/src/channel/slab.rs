@@ -135,7 +135,7 @@ impl SlabWriter {
         let mut segment = Segment::new(size.max(SMALLEST))?;
         let fd = segment.take_fd().ok_or_else(|| Error::misuse("a new segment has clones"))?;
         let id = self.last + 1;
-        if !socket::send_fd(self.socket.as_fd(), &id.to_le_bytes(), fd.as_fd())? {
+        if !socket::try_send(&*self.socket, &id.to_le_bytes(), &[fd.as_fd()])? {
             return Ok(None);
         }
         self.last = id;
@@ -188,11 +188,12 @@ impl SlabReader {
     }
 
     fn receive(&mut self) -> Result<()> {
-        let mut name = [0; 8];
-        let received = socket::receive_fd(self.socket.as_fd(), &mut name)?;
-        let (8, fd) = received.ok_or_else(|| Error::corrupt("the name of a slab"))? else {
-            return Err(Error::corrupt("a slab's descriptor message"));
-        };
+        let corrupt = || Error::corrupt("the message about a slab");
+        let message = socket::try_receive(&*self.socket, 8)?.ok_or_else(corrupt)?;
+        let name: [u8; 8] = message.bytes.as_slice().try_into().map_err(|_| corrupt())?;
+        let fd = message.fds.into_iter().next().ok_or_else(|| {
+            Error::os("receive a slab's descriptor", std::io::Error::from_raw_os_error(libc::EMFILE))
+        })?;
         let mut segment = Segment::from_fd(fd)?;
         // The mapping is all that is needed from here on.
         drop(segment.take_fd());

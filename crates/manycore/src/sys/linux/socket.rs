@@ -1,71 +1,114 @@
-//! A socket pair over which one process hands descriptors to another.
+//! Messages with descriptors between two processes.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-    sendmsg, socketpair,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
+    recvmsg, sendmsg, socketpair,
 };
 
 use crate::{Error, Result};
 
-/// Makes two connected ends that keep messages apart; neither survives an exec.
+/// The most descriptors that the kernel passes with one message.
+pub(crate) const MAX_FDS: usize = 253;
+
+/// A message that has arrived.
+pub(crate) struct Message {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) fds: Vec<OwnedFd>,
+    /// Some descriptors did not arrive: this process has too many open.
+    pub(crate) lost_fds: bool,
+}
+
+/// Two connected sockets that keep the boundaries of messages.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .map_err(|e| Error::os("make a socket pair", e))
+        .map_err(|e| Error::os("make a socket", e))
 }
 
-/// Sends `bytes` together with `fd`; false if the other side has not made room yet.
-pub(crate) fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<bool> {
-    let fds = [fd];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fits = ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    debug_assert!(fits);
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+/// Sends `bytes` as one message, and with it copies of `fds`. Not interrupted by signals.
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    send_with(socket, bytes, fds, SendFlags::NOSIGNAL)
+        .map_err(|error| Error::os("send a message", error))?
+}
+
+/// As [`send`], but false instead of a wait if the other side has not made room yet.
+pub(crate) fn try_send(
+    socket: impl AsFd,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> Result<bool> {
+    match send_with(socket, bytes, fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        Ok(sent) => sent.map(|()| true),
+        // TOOMANYREFS: too many descriptors are under way in all; the same as a full socket.
+        Err(Errno::AGAIN | Errno::NOBUFS | Errno::TOOMANYREFS) => Ok(false),
+        Err(error) => Err(Error::os("send a message", error)),
+    }
+}
+
+/// The kernel's refusals apart from the errors that are always ours to name.
+fn send_with(
+    socket: impl AsFd,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> std::result::Result<Result<()>, Errno> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Ok(Err(Error::misuse(format!("more than {MAX_FDS} descriptors in one message"))));
+    }
     loop {
-        match sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags) {
-            Ok(_) => return Ok(true),
+        match sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, flags) {
+            Ok(_) => return Ok(Ok(())),
             Err(Errno::INTR) => {}
-            // TOOMANYREFS: too many descriptors are under way in all; the same as a full socket.
-            Err(Errno::AGAIN | Errno::NOBUFS | Errno::TOOMANYREFS) => return Ok(false),
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
-                return Err(Error::closed("the socket to the other process"));
-            }
-            Err(error) => return Err(Error::os("send a descriptor", error)),
+            Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Err(Error::closed("the socket"))),
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// Takes one message and its descriptor; `None` if there is none now.
-pub(crate) fn receive_fd(
-    socket: BorrowedFd<'_>,
-    bytes: &mut [u8],
-) -> Result<Option<(usize, OwnedFd)>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let message = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags) {
-            Ok(message) => break message,
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(error) => return Err(Error::os("receive a descriptor", error)),
-        }
+/// Takes the next message, of at most `limit` bytes. `None`: there is none now.
+pub(crate) fn try_receive(socket: impl AsFd, limit: usize) -> Result<Option<Message>> {
+    let mut bytes = vec![0; limit];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
+        Ok(received) => received,
+        Err(Errno::AGAIN) => return Ok(None),
+        Err(Errno::CONNRESET) => return Err(Error::closed("the socket")),
+        Err(error) => return Err(Error::os("receive a message", error)),
     };
-    if message.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(Error::os("receive a descriptor", Errno::MFILE));
+    let fds = take_fds(&mut control);
+    if received.bytes == 0 {
+        return Err(Error::closed("the socket"));
     }
-    let fd = ancillary.drain().find_map(|item| match item {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    match fd {
-        Some(fd) => Ok(Some((message.bytes, fd))),
-        None => Err(Error::closed("the socket to the other process")),
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(Error::corrupt("a message that is longer than it may be"));
     }
+    bytes.truncate(received.bytes);
+    let lost_fds = received.flags.contains(ReturnFlags::CTRUNC);
+    Ok(Some(Message { bytes, fds, lost_fds }))
+}
+
+fn take_fds(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    fds
+}
+
+/// Ends the connection for both sides, whoever else may hold copies of the two ends.
+pub(crate) fn shut_down(socket: impl AsFd) {
+    // Fails when the other side has ended it before.
+    let _ = rustix::net::shutdown(socket, Shutdown::Both);
 }
