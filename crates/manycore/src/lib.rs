@@ -9,6 +9,7 @@ compile_error!("the manycore engine runs on Linux only, for now");
 mod error;
 pub mod memory;
 mod primitive;
+pub mod sync;
 mod sys;
 
 pub use error::{Error, Result};

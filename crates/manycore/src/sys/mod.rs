@@ -2,5 +2,7 @@
 
 mod linux;
 
+pub(crate) use linux::fork;
 pub(crate) use linux::futex;
+pub(crate) use linux::liveness;
 pub(crate) use linux::memory;
