@@ -2,14 +2,14 @@
 //! attends when nobody waits.
 
 use std::sync::{Arc, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::inner::{Failure, Inner, Phase, Queued, State};
 use super::job::Outcome;
-use super::member::{Member, Unit};
+use super::member::Member;
 use super::{Death, FaceError, Lost};
 use crate::process::ExitStatus;
-use crate::sys::thread;
 use crate::{Error, Result};
 
 /// The stack of the supervisor: a forked worker goes on with it, and runs the user's tasks there.
@@ -27,7 +27,12 @@ const HIRE_FAILURES: u32 = 8;
 /// Starts the supervisor of a pool; it ends when the pool has ended.
 pub(super) fn start(inner: &Arc<Inner>) -> Result<()> {
     let inner = Arc::clone(inner);
-    thread::start("manycore-pool", STACK, move || supervise(&inner))
+    thread::Builder::new()
+        .name("manycore-pool".to_owned())
+        .stack_size(STACK)
+        .spawn(move || supervise(&inner))
+        .map(drop)
+        .map_err(|error| Error::os("start a thread", error))
 }
 
 fn supervise(inner: &Arc<Inner>) {
@@ -75,24 +80,111 @@ impl Inner {
         let mut state = self.lock();
         // What it sent before it died counts.
         state.collect();
-        let of_this = |member: &&Member| member.serial == serial;
-        state.places[place].as_ref().filter(of_this)?;
+        state.places[place].as_ref().filter(|member| member.serial == serial)?;
         let mut member = state.places[place].take()?;
-        let status = member.child.try_wait().ok().flatten().unwrap_or_default();
-        let death = |unit: &Unit, item| Death {
-            pid: member.child.pid(),
-            status,
-            item: unit.first_item + item,
-        };
+        let status = member.child.try_wait().ok().flatten().unwrap_or(ExitStatus::UNKNOWN);
+        let (started, unstarted) = member.part_units();
         let item = u64::from(member.end.item());
-        let lost = |unit: &Unit| Outcome::Lost(Lost::Died(death(unit, item)));
-        let pid_and_units = |member: &mut Member| member.part_units();
-        let _ = pid_and_units;
-        let mut parted = None;
-        std::mem::swap(&mut parted, &mut None);
-        let _: Option<()> = parted;
-        let _ = lost;
+        for unit in started {
+            let item = unit.first_item + item;
+            let death = Death { pid: member.child.pid(), status, item };
+            state.settle(&unit, Outcome::Lost(Lost::Died(death)));
+        }
+        for (unit, payload) in unstarted.into_iter().rev() {
+            state.queue.push_front(Queued::Task(unit, payload));
+        }
         drop(state);
+        self.wake_all();
         Some((member, status))
+    }
+
+    /// Fails the pool if its workers end before they have taken a task, again and again.
+    fn judge(&self, member: &Member, status: ExitStatus) {
+        let mut state = self.lock();
+        if member.ready || !matches!(state.phase, Phase::Running | Phase::Closing) {
+            return;
+        }
+        state.false_starts += 1;
+        let limit = if status.code().is_some() { FALSE_STARTS } else { KILLED_STARTS };
+        let failed = state.false_starts > limit;
+        drop(state);
+        if failed {
+            let reason = format!("workers end before they can take a task: {status}");
+            self.fail(Failure::Start(reason.into()));
+        }
+    }
+
+    fn heed_refusal(&self) {
+        let refused = self.lock().refused.take();
+        if let Some(reason) = refused {
+            self.fail(Failure::Refused(reason));
+        }
+    }
+
+    /// Starts workers in the places of those that have gone, as long as there is work for them.
+    fn rehire(self: &Arc<Self>) {
+        if !self.lock().wants_workers() {
+            return;
+        }
+        match self.hire_all() {
+            Ok(()) => self.lock().hire_at = None,
+            Err(error) => self.hire_later(&error),
+        }
+    }
+
+    fn hire_later(&self, error: &FaceError) {
+        let mut state = self.lock();
+        state.hire_failures += 1;
+        let deserted = state.members().next().is_none();
+        if deserted && state.hire_failures >= HIRE_FAILURES {
+            drop(state);
+            self.fail(Failure::Start(format!("no worker can be started: {error}").into()));
+            return;
+        }
+        let wait = Duration::from_millis(10 << state.hire_failures.min(7));
+        state.hire_at = Some(Instant::now() + wait);
+    }
+
+    fn run_callbacks(&self) {
+        loop {
+            let Some(job) = self.lock().callbacks.pop_front() else { return };
+            if let Some(callback) = job.take_callback() {
+                callback();
+            }
+            job.set_complete();
+            self.wake_all();
+        }
+    }
+
+    /// Marks the pool as ended if nothing is left of it.
+    fn end_if_over(&self) -> bool {
+        let mut state = self.lock();
+        let over = state.is_over();
+        if over {
+            state.phase = Phase::Ended;
+        }
+        over
+    }
+}
+
+impl State {
+    fn wants_workers(&self) -> bool {
+        let due = self.hire_at.is_none_or(|at| at <= Instant::now());
+        let vacant = self.places.iter().any(Option::is_none);
+        let work = match self.phase {
+            Phase::Running => true,
+            Phase::Closing => !self.is_idle(),
+            _ => false,
+        };
+        due && vacant && work
+    }
+
+    fn is_over(&self) -> bool {
+        let done = match self.phase {
+            Phase::Closing => self.is_idle(),
+            Phase::Terminated => true,
+            _ => false,
+        };
+        done && self.callbacks.is_empty() && self.members().next().is_none()
     }
 }

@@ -13,3 +13,9 @@ pub use command::Command;
 pub use forkserver::ForkServer;
 pub use serve::{Served, serve};
 pub use status::ExitStatus;
+
+/// The signal that asks a process to end.
+pub const SIGTERM: i32 = libc::SIGTERM;
+
+/// The signal that ends a process, whatever it does.
+pub const SIGKILL: i32 = libc::SIGKILL;

@@ -12,7 +12,7 @@ const UNKNOWN_CODE: i32 = 255;
 pub struct ExitStatus(Ending);
 
 impl ExitStatus {
-    pub(super) const UNKNOWN: Self = Self(Ending::Unknown);
+    pub(crate) const UNKNOWN: Self = Self(Ending::Unknown);
 
     pub(super) fn new(ending: Ending) -> Self {
         Self(ending)
