@@ -11,9 +11,11 @@ mod error;
 pub mod memory;
 pub mod pool;
 mod primitive;
-mod ring;
 pub mod process;
+mod ring;
 pub mod sync;
 mod sys;
+mod typed;
 
 pub use error::{Error, Result};
+pub use typed::{Builder, Pool, StartMethod, TaskError, init};
