@@ -6,6 +6,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("the manycore engine runs on Linux only, for now");
 
+pub mod channel;
 mod error;
 pub mod memory;
 mod primitive;

@@ -2,5 +2,8 @@
 
 mod linux;
 
+pub(crate) use linux::file;
+pub(crate) use linux::forking;
 pub(crate) use linux::futex;
 pub(crate) use linux::memory;
+pub(crate) use linux::stream;
