@@ -10,6 +10,7 @@ pub mod channel;
 mod error;
 pub mod memory;
 mod primitive;
+pub mod process;
 mod sys;
 
 pub use error::{Error, Result};

@@ -12,13 +12,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Segment;
 use super::block::ALIGN;
-use crate::primitive::{AtomicBool, AtomicPtr, Ordering};
-use crate::sys::{file, forking};
+use crate::primitive::{AtomicBool, Ordering};
+use crate::sys::file;
+use crate::sys::fork::{self, PerProcess};
 use crate::{Error, Result};
 
 /// From this size on a block is a segment of its own.
@@ -34,46 +34,25 @@ pub(super) fn allocate(len: usize) -> Result<Lease> {
     let size = len.max(1).checked_next_multiple_of(ALIGN);
     let size = size.ok_or_else(|| Error::misuse("a block of this size cannot exist"))?;
     if size < BIG {
-        return heap().allocate(size);
+        return heap()?.allocate(size);
     }
-    let segment = heap().segment(size)?;
-    heap().keep(Arena { segment, room: None }).map(|arena| Lease::new(arena, 0, size))
+    let segment = heap()?.segment(size)?;
+    heap()?.keep(Arena { segment, room: None }).map(|arena| Lease::new(arena, 0, size))
 }
 
 /// The segment behind `fd`, in the mapping that this process has already, if it has one.
 pub(super) fn attach(fd: OwnedFd) -> Result<Lease> {
-    heap().attach(fd).map(Lease::whole)
+    heap()?.attach(fd).map(Lease::whole)
 }
 
 /// The heap of this process.
-fn heap() -> &'static Heap {
-    static HEAP: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
-    let generation = forking::generation();
-    // Acquire, partner: the Release of the exchange below, so that the heap is seen complete.
-    let current = HEAP.load(Ordering::Acquire);
-    // SAFETY: a heap that was ever put here is never freed.
-    if let Some(heap) = unsafe { current.as_ref() }
-        && heap.generation == generation
-    {
-        return heap;
-    }
-    let new = Box::into_raw(Box::new(Heap { generation, ..Heap::default() }));
-    // AcqRel, partner: the Acquire load above and the one of the thread that was first.
-    match HEAP.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire) {
-        // SAFETY: the box was leaked just now, and is never freed.
-        Ok(_) => unsafe { &*new },
-        Err(first) => {
-            // SAFETY: nobody else has seen `new`, which came out of a box.
-            drop(unsafe { Box::from_raw(new) });
-            // SAFETY: a heap that was ever put here is never freed.
-            unsafe { &*first }
-        }
-    }
+fn heap() -> Result<&'static Heap> {
+    static HEAP: PerProcess<Heap> = PerProcess::new();
+    HEAP.get_or_make(|| Ok(Heap::default()))
 }
 
 #[derive(Default)]
 struct Heap {
-    generation: u64,
     /// The arenas that have room for small blocks, the oldest first.
     arenas: Mutex<Vec<Weak<Arena>>>,
     /// All segments with blocks, own and attached ones.
@@ -176,8 +155,9 @@ impl Drop for Arena {
     fn drop(&mut self) {
         if let Some(fd) = self.segment.fd()
             && let Ok(identity) = file::identity(fd)
+            && let Ok(heap) = heap()
         {
-            heap().forget(identity);
+            heap.forget(identity);
         }
     }
 }
@@ -222,8 +202,7 @@ pub(super) struct Lease {
     arena: Arc<Arena>,
     offset: usize,
     size: usize,
-    /// The number of forks at its birth; `None` if one was just going on, or if the piece came
-    /// from elsewhere.
+    /// The number of forks at its birth; `None` if the piece came from elsewhere.
     born: Option<u64>,
     generation: u64,
     shared: AtomicBool,
@@ -231,7 +210,7 @@ pub(super) struct Lease {
 
 impl Lease {
     fn new(arena: Arc<Arena>, offset: usize, size: usize) -> Self {
-        let (born, generation) = (forking::settled(), forking::generation());
+        let (born, generation) = (Some(fork::forks()), fork::generation());
         Self { arena, offset, size, born, generation, shared: AtomicBool::new(false) }
     }
 
@@ -265,9 +244,8 @@ impl Lease {
     /// Whether no other process can know the piece.
     fn is_private(&self) -> bool {
         !self.shared.load(Ordering::Relaxed)
-            && self.generation == forking::generation()
-            && self.born.is_some()
-            && self.born == forking::settled()
+            && self.generation == fork::generation()
+            && self.born == Some(fork::forks())
     }
 }
 

@@ -2,8 +2,14 @@
 
 mod linux;
 
+pub(crate) use linux::event;
 pub(crate) use linux::file;
-pub(crate) use linux::forking;
+pub(crate) use linux::fork;
 pub(crate) use linux::futex;
+pub(crate) use linux::lifeline;
 pub(crate) use linux::memory;
+pub(crate) use linux::poll;
+pub(crate) use linux::process;
+pub(crate) use linux::signal;
+pub(crate) use linux::socket;
 pub(crate) use linux::stream;
