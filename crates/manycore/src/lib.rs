@@ -11,6 +11,7 @@ mod error;
 pub mod memory;
 mod primitive;
 pub mod process;
+pub mod sync;
 mod sys;
 
 pub use error::{Error, Result};

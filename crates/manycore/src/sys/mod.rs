@@ -7,6 +7,7 @@ pub(crate) use linux::file;
 pub(crate) use linux::fork;
 pub(crate) use linux::futex;
 pub(crate) use linux::lifeline;
+pub(crate) use linux::liveness;
 pub(crate) use linux::memory;
 pub(crate) use linux::poll;
 pub(crate) use linux::process;

@@ -5,6 +5,7 @@ pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lifeline;
+pub(crate) mod liveness;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod process;

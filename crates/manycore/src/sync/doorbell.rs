@@ -1,0 +1,95 @@
+//! The word that a sleeping side waits on.
+
+use std::time::Instant;
+
+use crate::primitive::futex::{self, Wake};
+use crate::primitive::{AtomicU32, Ordering, fence};
+use crate::{Error, Result};
+
+/// Lets one thread sleep until others have something for it; lies in shared memory, zeroed.
+///
+/// The sleeper: mark itself as parked, fence, look whether there is something, sleep. The others:
+/// make it visible, fence, look whether somebody is parked, wake. Of two fences one is first in
+/// the total order of sequentially consistent fences, so at least one side sees the other.
+///
+/// Any number may ring. One thread at a time may park.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Doorbell {
+    /// | bits | meaning |
+    /// |---|---|
+    /// | 0 | parked: somebody sleeps, or is about to |
+    /// | 1 | rung: whoever is about to sleep must not any more |
+    /// | 2 to 31 | how many times somebody has parked, wrapping |
+    ///
+    /// | from | to | by | when |
+    /// |---|---|---|---|
+    /// | `n, any` | `n + 1, parked` | sleeper | begins to park |
+    /// | `n, any` | `n, -` | sleeper | ready after all, woken, timed out or interrupted |
+    /// | `n, parked` | `n, parked, rung` | ringer | before its wake-up |
+    /// | `n, parked, rung` | `n, -` | ringer | after its wake-up: the next need not wake again |
+    parked: AtomicU32,
+}
+
+const PARKED: u32 = 1;
+const RUNG: u32 = 2;
+const ONE_PARK: u32 = 4;
+
+impl Doorbell {
+    /// A bell at which nobody is parked: all zeroes.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "made in place by zeroed memory, as a rule")]
+    pub fn new() -> Self {
+        Self { parked: AtomicU32::new(0) }
+    }
+
+    /// Wakes the sleeper, if there is one. To be called after the stores that it waits for.
+    #[inline]
+    pub fn ring(&self) {
+        // Partner: the fence in `park`. Either the load below sees that somebody is parked, or
+        // the sleeper's look sees what we stored before.
+        fence(Ordering::SeqCst);
+        if self.parked.load(Ordering::Relaxed) & PARKED != 0 {
+            self.ring_slow();
+        }
+    }
+
+    /// `rung` keeps a sleeper that is only about to sleep from it, and the wake-up ends the sleep
+    /// of one that was earlier. `parked` goes last: should this process be killed before, then
+    /// the next ringer still wakes.
+    #[cold]
+    fn ring_slow(&self) {
+        let seen = self.parked.fetch_or(RUNG, Ordering::Relaxed) | RUNG;
+        futex::wake(&self.parked, 1);
+        // A sleeper that has parked again since then has another number and keeps its mark.
+        let silent = seen & !(PARKED | RUNG);
+        let _ = self.parked.compare_exchange(seen, silent, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Sleeps until somebody rings, unless `is_ready` says that there is something already. May
+    /// return early; the caller looks and parks again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_timeout`], [`Error::is_interrupted`].
+    pub fn park(&self, is_ready: impl FnOnce() -> bool, deadline: Option<Instant>) -> Result<()> {
+        // Only the sleeper begins a new number. What ringers of the last park do to the word
+        // before this store is lost with it, after it they leave the new number alone or ring it.
+        let last = self.parked.load(Ordering::Relaxed) & !(PARKED | RUNG);
+        let number = last.wrapping_add(ONE_PARK);
+        self.parked.store(number | PARKED, Ordering::Relaxed);
+        // Partner: the fence in `ring`.
+        fence(Ordering::SeqCst);
+        let wake = if is_ready() {
+            Wake::Woken
+        } else {
+            futex::wait(&self.parked, number | PARKED, deadline)
+        };
+        self.parked.store(number, Ordering::Relaxed);
+        match wake {
+            Wake::Woken => Ok(()),
+            Wake::TimedOut => Err(Error::timed_out()),
+            Wake::Interrupted => Err(Error::interrupted()),
+        }
+    }
+}
