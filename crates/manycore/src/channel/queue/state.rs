@@ -82,9 +82,7 @@ impl Side<7> {
     #[inline]
     pub(super) fn update(&self, new: Written) {
         let Written { items, ring_tail, ring_base, log_tail, log_base, reserved, log_size } = new;
-        self.record.publish([
-            items, ring_tail, ring_base, log_tail, log_base, reserved, log_size,
-        ]);
+        self.record.publish([items, ring_tail, ring_base, log_tail, log_base, reserved, log_size]);
     }
 }
 
