@@ -138,7 +138,7 @@ fn ignored_children_are_still_waited_for() {
     run_role("children_ignored");
 }
 
-pub fn ignored() {
+pub(crate) fn ignored() {
     // SAFETY: SIG_IGN runs no code.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     for _ in 0..100 {
@@ -158,7 +158,7 @@ fn a_thousand_forks_leak_no_descriptor() {
     run_role("children_thousand");
 }
 
-pub fn thousand() {
+pub(crate) fn thousand() {
     let before = open_fds();
     for _ in 0..1000 {
         assert_eq!(forked(|| 7).wait(None).unwrap().code(), Some(7));
@@ -175,7 +175,7 @@ fn without_descriptors_nothing_is_started() {
     run_role("children_without_descriptors");
 }
 
-pub fn without_descriptors() {
+pub(crate) fn without_descriptors() {
     limit_fds(0);
     // SAFETY: a copy would end at once.
     match unsafe { fork() } {

@@ -57,7 +57,7 @@ fn only_named_descriptors_are_handed_on() {
     assert_eq!(child.wait(None).unwrap().code(), Some(0));
 }
 
-pub fn fds() {
+pub(crate) fn fds() {
     let writer = given(0);
     let unnamed = std::env::var("UNNAMED").unwrap();
     let link = std::fs::read_link(format!("/proc/self/fd/{unnamed}"));

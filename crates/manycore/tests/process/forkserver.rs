@@ -34,7 +34,7 @@ fn number(name: &str) -> Option<i32> {
     Some(std::env::var(name).ok()?.parse().unwrap())
 }
 
-pub fn server() {
+pub(crate) fn server() {
     let line = own(number(LINE).unwrap());
     lifeline::watch(line.as_fd(), Duration::ZERO).unwrap();
     if let Some(count) = number("ROOM") {
@@ -305,7 +305,9 @@ fn requests_that_are_too_large_are_refused() {
 #[test]
 fn a_server_without_room_for_the_descriptors_refuses() {
     let _watchdog = Watchdog::new();
-    let server = start_with(|command| drop(command.env("ROOM", "4")));
+    let server = start_with(|command| {
+        command.env("ROOM", "4");
+    });
     let null = std::fs::File::open("/dev/null").unwrap();
     let error = server.fork(b"exit 0", &[null.as_fd(); 10]).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
@@ -320,7 +322,7 @@ fn a_child_whose_descriptor_has_no_room_is_killed() {
     run_role("server_no_room");
 }
 
-pub fn no_room() {
+pub(crate) fn no_room() {
     let server = start();
     let words = Words::new();
     // One for the cell of the status, none for the pidfd.
@@ -336,7 +338,7 @@ fn many_children_leak_no_descriptor() {
     run_role("server_many");
 }
 
-pub fn many() {
+pub(crate) fn many() {
     let server = start();
     let in_server = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
     assert_eq!(server.fork(b"exit 1", &[]).unwrap().wait(None).unwrap().code(), Some(1));
@@ -351,7 +353,7 @@ pub fn many() {
 }
 
 /// A process with a server, which has a child.
-pub fn parent() {
+pub(crate) fn parent() {
     let server = start();
     let child = server.fork(b"listen 0", &[]).unwrap();
     let mut words = std::fs::File::from(given(0));

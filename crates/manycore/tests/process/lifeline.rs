@@ -64,7 +64,7 @@ fn listener(words: BorrowedFd<'_>, f: impl FnOnce(BorrowedFd<'_>) -> i32) -> Chi
 }
 
 /// An idle and a busy child.
-pub fn parent() {
+pub(crate) fn parent() {
     let words = given(0);
     for child in [listener(words.as_fd(), |_| pause()), listener(words.as_fd(), |_| spin())] {
         tell(&words, child.pid());
@@ -87,7 +87,7 @@ fn idle_and_busy_children_die_with_their_parent() {
 
 /// A child that looks after its parent's end by itself, though every signal was blocked when it
 /// was forked, and one that is busy.
-pub fn graceful() {
+pub(crate) fn graceful() {
     let words = given(0);
     // SAFETY: the set is live, and filled before it is read.
     unsafe {
@@ -131,7 +131,7 @@ fn a_grace_also_counts_when_the_parent_is_gone_already() {
 }
 
 /// A chain: each watches the one before, and only the first is known to the test.
-pub fn ancestor() {
+pub(crate) fn ancestor() {
     let words = given(0);
     for _ in 0..4 {
         let line = lifeline::line().unwrap();
@@ -158,7 +158,7 @@ fn grandchildren_die_too() {
 }
 
 /// A child that listens, and then processes of all other kinds that could hold the line.
-pub fn siblings() {
+pub(crate) fn siblings() {
     let words = given(0);
     tell(&words, listener(words.as_fd(), |_| spin()).pid());
     tell(&words, idle().pid());
@@ -199,7 +199,7 @@ fn inode(fd: BorrowedFd<'_>) -> u64 {
 }
 
 /// Makes the line while another thread forks copies that do nothing but live.
-pub fn race() {
+pub(crate) fn race() {
     let words = given(0);
     let listener = std::thread::scope(|scope| {
         scope.spawn(|| (0..20).for_each(|_| tell(&words, raw_copy())));

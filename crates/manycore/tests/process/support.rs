@@ -13,27 +13,30 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, pidfd_send_signal, setrlimit,
 };
 
-pub const ROLE: &str = "MANYCORE_TEST_ROLE";
+pub(crate) const ROLE: &str = "MANYCORE_TEST_ROLE";
 const FDS: &str = "MANYCORE_TEST_FDS";
 
 /// Aborts the process, so that the test fails, if it is not dropped within a minute.
-pub struct Watchdog(Sender<()>);
+pub(crate) struct Watchdog {
+    /// Closed by the drop, which the thread sees.
+    _alive: Sender<()>,
+}
 
 impl Watchdog {
-    pub fn new() -> Self {
-        let (alive, dropped) = channel();
+    pub(crate) fn new() -> Self {
+        let (alive, dropped) = channel::<()>();
         thread::spawn(move || {
             if dropped.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
                 eprintln!("a test hangs");
                 std::process::abort();
             }
         });
-        Self(alive)
+        Self { _alive: alive }
     }
 }
 
 /// This binary in another role, with `fds` open.
-pub fn role<'fd>(name: &str, fds: &[BorrowedFd<'fd>]) -> Command<'fd> {
+pub(crate) fn role<'fd>(name: &str, fds: &[BorrowedFd<'fd>]) -> Command<'fd> {
     let numbers: Vec<_> = fds.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["entry", "--exact", "--nocapture"]);
@@ -45,24 +48,24 @@ pub fn role<'fd>(name: &str, fds: &[BorrowedFd<'fd>]) -> Command<'fd> {
 }
 
 /// Runs a role that is a test by itself.
-pub fn run_role(name: &str) {
+pub(crate) fn run_role(name: &str) {
     let status = role(name, &[]).spawn().unwrap().wait(None).unwrap();
     assert_eq!(status.code(), Some(0), "{name}: {status}");
 }
 
 /// In a role: descriptor number `index` of those that were given.
-pub fn given(index: usize) -> OwnedFd {
+pub(crate) fn given(index: usize) -> OwnedFd {
     let number = std::env::var(FDS).unwrap().split(',').nth(index).unwrap().parse().unwrap();
     own(number)
 }
 
-pub fn own(number: RawFd) -> OwnedFd {
+pub(crate) fn own(number: RawFd) -> OwnedFd {
     // SAFETY: the callers were given this number and take it over, once.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// Forks a copy that runs `f` and ends with the code that it returns.
-pub fn forked(f: impl FnOnce() -> i32) -> Child {
+pub(crate) fn forked(f: impl FnOnce() -> i32) -> Child {
     // SAFETY: what the tests do in a copy is safe in a copy of a threaded process with glibc,
     // whose allocator is.
     match unsafe { fork() }.unwrap() {
@@ -72,47 +75,47 @@ pub fn forked(f: impl FnOnce() -> i32) -> Child {
 }
 
 /// A copy that does nothing until it is killed.
-pub fn idle() -> Child {
+pub(crate) fn idle() -> Child {
     forked(|| pause())
 }
 
-pub fn pause() -> ! {
+pub(crate) fn pause() -> ! {
     loop {
         // SAFETY: no requirements.
         unsafe { libc::pause() };
     }
 }
 
-pub fn spin() -> ! {
+pub(crate) fn spin() -> ! {
     loop {
         std::hint::spin_loop();
     }
 }
 
-pub fn soon(millis: u64) -> Option<Instant> {
+pub(crate) fn soon(millis: u64) -> Option<Instant> {
     Some(Instant::now() + Duration::from_millis(millis))
 }
 
 /// A pipe for words from another process.
-pub struct Words {
+pub(crate) struct Words {
     reader: PipeReader,
-    pub writer: PipeWriter,
+    pub(crate) writer: PipeWriter,
 }
 
 impl Words {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (reader, writer) = pipe().unwrap();
         Self { reader, writer }
     }
 
-    pub fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         let mut bytes = [0; 4];
         self.reader.read_exact(&mut bytes).unwrap();
         u32::from_ne_bytes(bytes)
     }
 
     /// Waits until nobody else has the end for writing; words that come are lost.
-    pub fn wait_for_end(self) {
+    pub(crate) fn wait_for_end(self) {
         let Self { mut reader, writer } = self;
         drop(writer);
         reader.read_to_end(&mut Vec::new()).unwrap();
@@ -120,65 +123,65 @@ impl Words {
 }
 
 /// Waits until nobody has the other end of this pipe.
-pub fn wait_for_end(pipe: &OwnedFd) {
+pub(crate) fn wait_for_end(pipe: &OwnedFd) {
     PipeReader::from(pipe.try_clone().unwrap()).read_to_end(&mut Vec::new()).unwrap();
 }
 
-pub fn wait_readable(fd: BorrowedFd<'_>) {
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>) {
     while poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], None).is_err() {}
 }
 
-pub fn tell(to: impl AsFd, word: u32) {
+pub(crate) fn tell(to: impl AsFd, word: u32) {
     PipeWriter::from(to.as_fd().try_clone_to_owned().unwrap())
         .write_all(&word.to_ne_bytes())
         .unwrap();
 }
 
 /// A process that is not our child.
-pub struct Stranger(OwnedFd);
+pub(crate) struct Stranger(OwnedFd);
 
 impl Stranger {
     /// `pid` lives now.
-    pub fn new(pid: u32) -> Self {
+    pub(crate) fn new(pid: u32) -> Self {
         let pid = Pid::from_raw(pid.cast_signed()).unwrap();
         Self(pidfd_open(pid, PidfdFlags::empty()).unwrap())
     }
 
-    pub fn wait(&self) {
+    pub(crate) fn wait(&self) {
         wait_readable(self.0.as_fd());
     }
 
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         pidfd_send_signal(&self.0, Signal::KILL).unwrap();
     }
 
-    pub fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&Default::default())).unwrap() == 0
     }
 }
 
 /// How many descriptors this process has open.
-pub fn open_fds() -> usize {
+pub(crate) fn open_fds() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// The bit mask that /proc shows for this process under `name`, for example `SigBlk`.
-pub fn signals(name: &str) -> u64 {
+pub(crate) fn signals(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     signals_in(&status, name)
 }
 
-pub fn signals_in(status: &str, name: &str) -> u64 {
+pub(crate) fn signals_in(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
 }
 
-pub fn bit(signo: i32) -> u64 {
+pub(crate) fn bit(signo: i32) -> u64 {
     1 << (signo - 1)
 }
 
 /// Allows this process `count` descriptors more than it has open.
-pub fn limit_fds(count: usize) {
+pub(crate) fn limit_fds(count: usize) {
     // SAFETY: asks about numbers, whatever they stand for.
     let is_free = |number: &i32| unsafe { libc::fcntl(*number, libc::F_GETFD) } < 0;
     // The limit is the number of the first one that is free and may not be had.

@@ -106,7 +106,7 @@ fn a_forked_copy_has_watches_of_its_own() {
     run_role("watch_copy");
 }
 
-pub fn copy() {
+pub(crate) fn copy() {
     let (to, ends) = channel();
     let child = idle();
     let mut watch = Some(tell_end(&child, &to, ()));
