@@ -3,6 +3,8 @@
 //! A dead owner is found out and reported, never waited for.
 
 mod doorbell;
+#[cfg(all(test, loom))]
+mod model;
 mod mutex;
 mod owner;
 mod patience;
