@@ -139,11 +139,7 @@ impl Pool {
 }
 
 impl Pool {
-    fn function(
-        &self,
-        function: &Bound<'_, PyAny>,
-        mode: Mode,
-    ) -> PyResult<(Arc<Function>, u8)> {
+    fn function(&self, function: &Bound<'_, PyAny>, mode: Mode) -> PyResult<(Arc<Function>, u8)> {
         let by_name = if is_by_name(function) { BY_NAME } else { 0 };
         let body = pickle::dump_in_band(function)?;
         let function = self.raw.function(&body).map_err(EngineError)?;

@@ -139,9 +139,8 @@ impl<'py> Serving<'_, 'py> {
 
     fn refuse(&mut self, py: Python<'py>, error: PyErr) -> PyResult<()> {
         let report = self.report(error, py)?;
-        until_done(py, || {
-            self.worker.refuse(&Payload { body: &[report.as_bytes()], buffers: &[] })
-        })
+        let payload = Payload { body: &[report.as_bytes()], buffers: &[] };
+        until_done(py, || self.worker.refuse(&payload))
     }
 
     fn run(&mut self, py: Python<'py>, task: &Task) -> PyResult<()> {
@@ -205,7 +204,10 @@ impl<'py> Serving<'_, 'py> {
 }
 
 /// Repeats a call of the engine that signals interrupt, and runs Python's handlers in between.
-fn until_done(py: Python<'_>, mut call: impl FnMut() -> manycore::Result<()> + Send) -> PyResult<()> {
+fn until_done(
+    py: Python<'_>,
+    mut call: impl FnMut() -> manycore::Result<()> + Send,
+) -> PyResult<()> {
     loop {
         match py.detach(&mut call) {
             Err(error) if error.is_interrupted() => ignore_keyboard_interrupt(py)?,
