@@ -25,7 +25,7 @@ def digest(result):
 
 
 def rounded(value):
-    """The same value with its floats as text of nine significant digits and its sequences as tuples."""
+    """The same value with tuples for its lists and nine significant digits for its floats."""
     if isinstance(value, float):
         return f"{value:.9g}"
     if isinstance(value, (list, tuple)):
