@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROUNDS = {"pool_map": 5, "every_method": 4, "processes": 2, "big_sums": 2, "small_functions": 2}
+ROUNDS = {"pool_map": 4, "every_method": 3, "processes": 2, "big_sums": 2, "small_functions": 2}
 """How often each program runs on each system; the longer ones less often."""
 
 SYSTEMS = ("multiprocessing", "manycore")
