@@ -32,7 +32,7 @@ test: $(VENV)/.built ## all tests: the engine, its models, the Python package, e
 .PHONY: model
 model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes longer
 	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(or $(PREEMPTIONS),2) \
-		cargo test -p manycore --release --target-dir $(TARGET)/loom --lib loom
+		cargo test -p manycore --release --target-dir $(TARGET)/loom --lib model::
 
 .PHONY: lint
 lint: $(VENV)/.requirements ## formatting, clippy, ruff, mypy, and the rules between the layers
