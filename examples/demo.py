@@ -66,6 +66,11 @@ class Case:
         return self.ratio < LEVEL and slowest < fastest
 
 
+def is_equal(row: Case, serial: Case) -> bool:
+    """Whether both systems, in all rounds, had the result of plain serial code."""
+    return len(row.digests | serial.digests) == 1
+
+
 def command(system: str, script: Path, method: str | None, arguments: list[str]) -> list[str]:
     """The command that runs `script` on `system`."""
     if system == "manycore":
@@ -139,7 +144,7 @@ def table(pairs: list[tuple[Case, Case]]) -> Iterator[str]:
             readable(row.median("multiprocessing")),
             readable(row.median("manycore")),
             f"{row.ratio:.1f}x",
-            "yes" if row.digests == serial.digests and len(row.digests) == 1 else "NO",
+            "yes" if is_equal(row, serial) else "NO",
         )
         for row, serial in pairs
     ]
@@ -198,7 +203,7 @@ def main(arguments: list[str]) -> int:
     method = options.start_method or "default"
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, start method: {method}")
     print(*table(pairs), "", *verdict(pairs), sep="\n")
-    equal = all(row.digests == serial.digests and len(row.digests) == 1 for row, serial in pairs)
+    equal = all(is_equal(row, serial) for row, serial in pairs)
     print(f"All {len(pairs)} results are equal." if equal else "SOME RESULTS DIFFER.")
     print(f"{time.perf_counter() - start:.0f} s in all.")
     return 0 if equal else 1
