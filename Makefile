@@ -32,7 +32,8 @@ test: $(VENV)/.built ## all tests: the engine, its models, the Python package, e
 .PHONY: model
 model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes longer
 	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(or $(PREEMPTIONS),2) \
-		cargo test -p manycore --release --target-dir $(TARGET)/loom --lib model::
+		cargo test -p manycore --release --target-dir $(TARGET)/loom --lib model:: \
+		| awk '{ print; fflush() } /^test .* ok$$/ { ok = 1 } END { exit !ok }' # no model is no success
 
 .PHONY: lint
 lint: $(VENV)/.requirements ## formatting, clippy, ruff, mypy, and the rules between the layers
@@ -66,5 +67,5 @@ $(VENV)/.requirements: requirements-dev.txt
 	touch $@
 
 $(VENV)/.built: $(VENV)/.requirements $(SOURCES)
-	VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH maturin develop --release
+	env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH maturin develop --release
 	touch $@
