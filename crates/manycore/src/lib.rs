@@ -6,9 +6,14 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("the manycore engine runs on Linux only, for now");
 
+pub mod channel;
 mod error;
 pub mod memory;
+pub mod pool;
 mod primitive;
+mod ring;
+pub mod process;
+pub mod sync;
 mod sys;
 
 pub use error::{Error, Result};

@@ -2,5 +2,6 @@
 
 mod linux;
 
-pub(crate) use linux::futex;
-pub(crate) use linux::memory;
+pub(crate) use linux::{
+    event, fork, futex, lifeline, liveness, memory, poll, process, signal, socket,
+};

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Timespec};
 
+use crate::primitive::fixed::AtomicU32;
+
 /// How a sleep on a futex word ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
@@ -19,11 +21,7 @@ pub(crate) enum Wake {
 /// Sleeps while `word` holds `expected`, at most until `deadline`.
 ///
 /// The word may lie in memory shared with other processes.
-pub(crate) fn wait(
-    word: &std::sync::atomic::AtomicU32,
-    expected: u32,
-    deadline: Option<Instant>,
-) -> Wake {
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
     let timeout = match deadline {
         None => None,
         Some(deadline) => {
@@ -43,10 +41,12 @@ pub(crate) fn wait(
     }
 }
 
-/// Wakes at most `count` sleepers on `word`, in whatever process they are.
-pub(crate) fn wake(word: &std::sync::atomic::AtomicU32, count: u32) {
+/// Wakes at most `count` sleepers on `word`, in whatever process they are, and says how many.
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+    // The kernel takes the count as a signed number.
+    let count = count.min(i32::MAX as u32);
     // Fails only for an address that is no futex word, which a reference cannot be.
-    let _ = futex::wake(word, Flags::empty(), count);
+    futex::wake(word, Flags::empty(), count).map_or(0, |woken| woken as u32)
 }
 
 fn timespec(duration: Duration) -> Timespec {

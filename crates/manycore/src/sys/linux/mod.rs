@@ -1,4 +1,12 @@
 //! Linux 5.4 and newer.
 
+pub(crate) mod event;
+pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod lifeline;
+pub(crate) mod liveness;
 pub(crate) mod memory;
+pub(crate) mod poll;
+pub(crate) mod process;
+pub(crate) mod signal;
+pub(crate) mod socket;
