@@ -11,8 +11,8 @@ mod error;
 pub mod memory;
 pub mod pool;
 mod primitive;
-mod ring;
 pub mod process;
+mod ring;
 pub mod sync;
 mod sys;
 

@@ -1,6 +1,6 @@
 //! Locks between threads and processes, and what deaths do to them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use manycore::sync::{Doorbell, Mutex};
@@ -95,4 +95,28 @@ fn a_ring_ends_a_park() {
     });
     let soon = Some(Instant::now() + Duration::from_millis(5));
     assert!(bells[0].park(|| false, soon).unwrap_err().is_timeout());
+}
+
+#[test]
+fn a_spinning_ringer_meets_every_step_of_a_park() {
+    // The ringer comes at any instant between the sleeper's look and its sleep.
+    let bell = Doorbell::new();
+    let full = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            for _ in 0..20_000 {
+                while !full.load(Ordering::Relaxed) {
+                    bell.park(|| full.load(Ordering::Relaxed), None).unwrap();
+                }
+                full.store(false, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..20_000 {
+            while full.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            full.store(true, Ordering::Relaxed);
+            bell.ring();
+        }
+    });
 }

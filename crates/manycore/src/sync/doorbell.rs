@@ -18,19 +18,22 @@ use crate::{Error, Result};
 pub struct Doorbell {
     /// | bits | meaning |
     /// |---|---|
-    /// | 0 | somebody is parked, or is about to |
-    /// | 1 to 31 | how many times somebody has parked, wrapping |
+    /// | 0 | parked: somebody sleeps, or is about to |
+    /// | 1 | rung: whoever is about to sleep must not any more |
+    /// | 2 to 31 | how many times somebody has parked, wrapping |
     ///
     /// | from | to | by | when |
     /// |---|---|---|---|
-    /// | `n, 0` or `n, 1` | `n + 1, 1` | sleeper | begins to park (`n, 1` was left by one that died) |
-    /// | `n, 1` | `n, 0` | sleeper | is ready after all, woken, timed out or interrupted |
-    /// | `n, 1` | `n, 0` | ringer | after its wake-up, unless the sleeper has parked again |
+    /// | `n, any` | `n + 1, parked` | sleeper | begins to park |
+    /// | `n, any` | `n, -` | sleeper | ready after all, woken, timed out or interrupted |
+    /// | `n, parked` | `n, parked, rung` | ringer | before its wake-up |
+    /// | `n, parked, rung` | `n, -` | ringer | after its wake-up: the next need not wake again |
     parked: AtomicU32,
 }
 
 const PARKED: u32 = 1;
-const ONE_PARK: u32 = 2;
+const RUNG: u32 = 2;
+const ONE_PARK: u32 = 4;
 
 impl Doorbell {
     /// A bell at which nobody is parked: all zeroes.
@@ -46,25 +49,21 @@ impl Doorbell {
         // Partner: the fence in `park`. Either the load below sees that somebody is parked, or
         // the sleeper's look sees what we stored before.
         fence(Ordering::SeqCst);
-        let seen = self.parked.load(Ordering::Relaxed);
-        if seen & PARKED != 0 {
-            self.ring_slow(seen);
+        if self.parked.load(Ordering::Relaxed) & PARKED != 0 {
+            self.ring_slow();
         }
     }
 
-    /// First the wake-up and then the mark: a ringer killed in between leaves the mark, so the
-    /// next one wakes. The other way round nobody would any more.
+    /// `rung` keeps a sleeper that is only about to sleep from it, and the wake-up ends the sleep
+    /// of one that was earlier. `parked` goes last: should this process be killed before, then
+    /// the next ringer still wakes.
     #[cold]
-    fn ring_slow(&self, seen: u32) {
+    fn ring_slow(&self) {
+        let seen = self.parked.fetch_or(RUNG, Ordering::Relaxed) | RUNG;
         futex::wake(&self.parked, 1);
-        // A sleeper that is only about to sleep was not woken; it sees that the word has changed.
-        // One that has parked again since then has another number and keeps its mark.
-        let _ = self.parked.compare_exchange(
-            seen,
-            seen & !PARKED,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        // A sleeper that has parked again since then has another number and keeps its mark.
+        let silent = seen & !(PARKED | RUNG);
+        let _ = self.parked.compare_exchange(seen, silent, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Sleeps until somebody rings, unless `is_ready` says that there is something already. May
@@ -74,8 +73,10 @@ impl Doorbell {
     ///
     /// [`Error::is_timeout`], [`Error::is_interrupted`].
     pub fn park(&self, is_ready: impl FnOnce() -> bool, deadline: Option<Instant>) -> Result<()> {
-        // Only the sleeper begins a new number, so nobody interferes with this store.
-        let number = (self.parked.load(Ordering::Relaxed) & !PARKED).wrapping_add(ONE_PARK);
+        // Only the sleeper begins a new number. What ringers of the last park do to the word
+        // before this store is lost with it, after it they leave the new number alone or ring it.
+        let last = self.parked.load(Ordering::Relaxed) & !(PARKED | RUNG);
+        let number = last.wrapping_add(ONE_PARK);
         self.parked.store(number | PARKED, Ordering::Relaxed);
         // Partner: the fence in `ring`.
         fence(Ordering::SeqCst);

@@ -3,5 +3,5 @@
 mod linux;
 
 pub(crate) use linux::{
-    event, fork, futex, lifeline, liveness, memory, poll, process, signal, socket,
+    event, file, fork, futex, lifeline, liveness, memory, poll, process, signal, socket, stream,
 };

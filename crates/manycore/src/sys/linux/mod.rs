@@ -1,6 +1,7 @@
 //! Linux 5.4 and newer.
 
 pub(crate) mod event;
+pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lifeline;
@@ -10,3 +11,4 @@ pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod stream;
