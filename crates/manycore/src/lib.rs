@@ -15,5 +15,7 @@ pub mod process;
 mod ring;
 pub mod sync;
 mod sys;
+mod typed;
 
 pub use error::{Error, Result};
+pub use typed::{Builder, Pool, StartMethod, TaskError, init};

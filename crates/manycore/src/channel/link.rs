@@ -54,8 +54,7 @@ impl Sender {
         let layout = Layout::of(body, lengths)
             .ok_or_else(|| Error::misuse("a message of more than 2^64 bytes"))?;
         let buffers = payload.buffers.len() as u64;
-        let mut wire =
-            Wire { head, slab: 0, body: body as u64, buffers, len: layout.len as u64 };
+        let mut wire = Wire { head, slab: 0, body: body as u64, buffers, len: layout.len as u64 };
         if layout.len <= INLINE && payload.buffers.is_empty() {
             return Ok(self.send_inline(&wire, payload));
         }
@@ -92,11 +91,7 @@ impl Sender {
 }
 
 /// The parts of a message with their places in its slab.
-fn pieces<'a>(
-    table: &'a [u8],
-    payload: &Payload<'a>,
-    layout: &Layout,
-) -> Vec<(usize, &'a [u8])> {
+fn pieces<'a>(table: &'a [u8], payload: &Payload<'a>, layout: &Layout) -> Vec<(usize, &'a [u8])> {
     let mut pieces = vec![(0, table)];
     let mut at = layout.body;
     for part in payload.body {
@@ -133,7 +128,8 @@ impl Receiver {
         if wire.slab == 0 {
             return Message::own(wire, std::mem::take(&mut self.record), Wire::LEN);
         }
-        let len = usize::try_from(wire.len).map_err(|_| Error::corrupt("the length of a message"))?;
+        let len =
+            usize::try_from(wire.len).map_err(|_| Error::corrupt("the length of a message"))?;
         Message::leased(wire, self.slabs.lease(wire.slab, len)?)
     }
 
@@ -296,10 +292,8 @@ impl WorkerEnd {
         }
         let socket = Arc::new(seat.socket);
         let (tasks, results) = rings(&segment);
-        let sender = Sender {
-            ring: Producer::new(results),
-            slabs: SlabWriter::new(Arc::clone(&socket)),
-        };
+        let sender =
+            Sender { ring: Producer::new(results), slabs: SlabWriter::new(Arc::clone(&socket)) };
         let receiver = Receiver::new(tasks, socket);
         Ok(Self { segment, hall: Hall::from_fd(seat.hall)?, sender, receiver })
     }

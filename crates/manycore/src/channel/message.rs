@@ -145,9 +145,7 @@ impl Wire {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         let bytes: &[u8; Self::LEN] =
             bytes.first_chunk().ok_or_else(|| Error::corrupt("the head of a message"))?;
-        let word = |at: usize| {
-            u64::from_le_bytes(std::array::from_fn(|i| bytes[8 + at * 8 + i]))
-        };
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[8 + at * 8 + i]));
         let function = u32::from_le_bytes(std::array::from_fn(|i| bytes[4 + i]));
         let kind = Kind::from_byte(bytes[0])?;
         let urgent = bytes[2] != 0;
@@ -237,7 +235,8 @@ impl Message {
 
     /// The buffers, in the order in which they were sent.
     pub fn buffers(&self) -> impl ExactSizeIterator<Item = View> {
-        let view = |range: &Range<usize>| View { data: Arc::clone(&self.data), range: range.clone() };
+        let view =
+            |range: &Range<usize>| View { data: Arc::clone(&self.data), range: range.clone() };
         self.buffers.iter().map(view)
     }
 

@@ -192,7 +192,10 @@ impl SlabReader {
         let message = socket::try_receive(&*self.socket, 8)?.ok_or_else(corrupt)?;
         let name: [u8; 8] = message.bytes.as_slice().try_into().map_err(|_| corrupt())?;
         let fd = message.fds.into_iter().next().ok_or_else(|| {
-            Error::os("receive a slab's descriptor", std::io::Error::from_raw_os_error(libc::EMFILE))
+            Error::os(
+                "receive a slab's descriptor",
+                std::io::Error::from_raw_os_error(libc::EMFILE),
+            )
         })?;
         let mut segment = Segment::from_fd(fd)?;
         // The mapping is all that is needed from here on.

@@ -151,8 +151,7 @@ impl Inner {
 
     fn needs_supervisor(&self, state: &State) -> bool {
         crate::primitive::fence(Ordering::SeqCst);
-        !state.callbacks.is_empty()
-            || state.members().any(|member| member.end.has_message())
+        !state.callbacks.is_empty() || state.members().any(|member| member.end.has_message())
     }
 
     /// Wakes everybody who waits for an outcome or for the pool's end.
@@ -161,7 +160,8 @@ impl Inner {
         for waiter in &state.waiters {
             waiter.wake();
         }
-        let attended_by_other = state.attendant.is_some_and(|other| other != thread::current().id());
+        let attended_by_other =
+            state.attendant.is_some_and(|other| other != thread::current().id());
         drop(state);
         if attended_by_other {
             self.hall.front().ring();

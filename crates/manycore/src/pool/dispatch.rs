@@ -6,10 +6,10 @@ use super::inner::{Inner, Phase, Queued, State};
 use super::job::{Job, Outcome, Settled};
 use super::member::Unit;
 use super::{AHEAD, BATCH, Batch, Settings};
+use crate::Result;
 use crate::channel::{Kind, Message, Payload};
 use crate::primitive::Ordering;
 use crate::process::SIGKILL;
-use crate::Result;
 
 /// The most tasks that a worker is given ahead.
 const MOST_AHEAD: u64 = 64;
@@ -95,7 +95,10 @@ impl State {
         let most = settings.max_tasks_per_worker.unwrap_or(u64::MAX);
         let open = |place: &usize| {
             self.places[*place].as_ref().is_some_and(|member| {
-                member.ready && !member.leaving && member.units.len() < window && member.given() < most
+                member.ready
+                    && !member.leaving
+                    && member.units.len() < window
+                    && member.given() < most
             })
         };
         let load = |place: &usize| self.places[*place].as_ref().map_or(0, |m| m.units.len());
@@ -256,7 +259,9 @@ impl Inner {
     /// Takes a job out of the queue whose source has no more.
     fn exhausted(&self, job: &Arc<Job>) {
         let mut state = self.lock();
-        state.queue.retain(|queued| !matches!(queued, Queued::Source(other) if Arc::ptr_eq(other, job)));
+        state
+            .queue
+            .retain(|queued| !matches!(queued, Queued::Source(other) if Arc::ptr_eq(other, job)));
         if job.end_input() {
             state.complete(job);
         }

@@ -118,7 +118,9 @@ impl State {
     pub(super) fn fate(&self) -> Outcome {
         match &self.phase {
             Phase::Failed(Failure::Refused(reason)) => Outcome::Refused(Arc::clone(reason)),
-            Phase::Failed(Failure::Start(reason)) => Outcome::Lost(Lost::Failed(Arc::clone(reason))),
+            Phase::Failed(Failure::Start(reason)) => {
+                Outcome::Lost(Lost::Failed(Arc::clone(reason)))
+            }
             _ => Outcome::Lost(Lost::Terminated),
         }
     }

@@ -121,10 +121,7 @@ impl RawPool {
     /// # Errors
     ///
     /// The settings are wrong, or a worker could not be started; those that were are ended.
-    pub fn new(
-        settings: Settings,
-        spawner: impl Spawner,
-    ) -> std::result::Result<Self, FaceError> {
+    pub fn new(settings: Settings, spawner: impl Spawner) -> std::result::Result<Self, FaceError> {
         if settings.workers == 0 {
             return Err(Error::misuse("Number of processes must be at least 1").into());
         }

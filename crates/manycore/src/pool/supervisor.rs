@@ -66,7 +66,8 @@ impl Inner {
 
     /// Sees to the workers that have died.
     fn bury(self: &Arc<Self>) {
-        let deaths = std::mem::take(&mut *self.deaths.lock().unwrap_or_else(PoisonError::into_inner));
+        let deaths =
+            std::mem::take(&mut *self.deaths.lock().unwrap_or_else(PoisonError::into_inner));
         for (place, serial) in deaths {
             let Some((member, status)) = self.remove(place, serial) else { continue };
             self.spawner.ended(&member.child);

@@ -67,8 +67,7 @@ pub(crate) unsafe fn unmap(address: NonNull<u8>, len: usize) {
 /// The range is inside a mapping made by [`map`].
 pub(crate) unsafe fn populate(address: NonNull<u8>, len: usize) -> Result<()> {
     // SAFETY: populating changes no byte, and the caller promises a mapping of ours.
-    let result =
-        unsafe { madvise(address.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
+    let result = unsafe { madvise(address.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
     match result {
         // INVAL: a kernel before 5.14 does not know the advice; pages come as they are touched.
         Ok(()) | Err(Errno::INVAL) => Ok(()),

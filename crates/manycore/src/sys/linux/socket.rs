@@ -38,11 +38,7 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> R
 }
 
 /// As [`send`], but false instead of a wait if the other side has not made room yet.
-pub(crate) fn try_send(
-    socket: impl AsFd,
-    bytes: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> Result<bool> {
+pub(crate) fn try_send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
     match send_with(socket, bytes, fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
         Ok(sent) => sent.map(|()| true),
         // TOOMANYREFS: too many descriptors are under way in all; the same as a full socket.
