@@ -80,7 +80,12 @@ class ForkServer:
         if len(fds) >= _MAX_FDS:
             raise ValueError("too many fds")
         with self._lock:
-            return self._running().fork(request.pack(), fds)
+            try:
+                return self._running().fork(request.pack(), fds)
+            except BrokenPipeError:
+                # It died under our hands; the next one may have a longer life.
+                self._server = None
+                return self._running().fork(request.pack(), fds)
 
     def _running(self) -> _engine.ForkServer:
         if self._server is None or not self._server.is_alive():
@@ -90,15 +95,12 @@ class ForkServer:
     def _start(self) -> _engine.ForkServer:
         data = popen_spawn_posix.anonymous_file(self._preparation())
         try:
-            return _engine.ForkServer(
-                spawn.get_executable(), lambda *ends: self._arguments(data, *ends), [data]
-            )
+            call = f"main; main({data}, {_engine.lifeline()})"
+            command = [*spawn.interpreter(), "-c", spawn.program("manycore.forkserver", call)]
+            # The engine adds the number of the control socket.
+            return _engine.ForkServer([os.fsdecode(word) for word in command], [data])
         finally:
             os.close(data)
-
-    def _arguments(self, data: int, control: int, lifeline: int) -> list[str | bytes]:
-        call = f"main; main({control}, {lifeline}, {data})"
-        return [*spawn.interpreter()[1:], "-c", spawn.program("manycore.forkserver", call)]
 
     def _preparation(self) -> bytes:
         preparation = spawn.get_preparation_data("forkserver")
@@ -115,8 +117,9 @@ class ForkServer:
                 self._server = None
 
 
-def main(control_fd: int, lifeline_fd: int, data_fd: int) -> None:
+def main(data_fd: int, lifeline_fd: int) -> None:
     """Runs the server until its parent closes the control socket or dies."""
+    control_fd = int(sys.argv[1])
     _engine.watch_lifeline(lifeline_fd, 0)
     os.close(lifeline_fd)
     with open(data_fd, "rb", closefd=True) as file:

@@ -46,7 +46,7 @@ class Popen(popen_fork.Popen):
             }
             self._fds += [fd for name, fd in arguments.items() if name.endswith("_fd") and fd]
             command = spawn.get_command_line(**arguments)
-            self._started(_engine.spawn(spawn.get_executable(), command[1:], self._fds))
+            self._started(_engine.spawn([os.fsdecode(word) for word in command], self._fds))
         finally:
             os.close(data)
 

@@ -187,10 +187,10 @@ class SimpleQueue(_stdlib.queues.SimpleQueue):  # type: ignore[misc]
 
 
 def _share_queue(queue: _engine.Queue) -> tuple[Any, ...]:
-    fds, numbers = queue.share()
-    return [_block.share(fd) for fd in fds], numbers
+    segment, log = queue.share()
+    return _block.share(segment), _block.share(log)
 
 
 def _receive_queue(shared: tuple[Any, ...]) -> _engine.Queue:
-    fds, numbers = shared
-    return _engine.Queue.attach([_block.receive(fd) for fd in fds], numbers)
+    segment, log = shared
+    return _engine.Queue.attach(_block.receive(segment), _block.receive(log))

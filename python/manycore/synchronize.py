@@ -126,7 +126,7 @@ class Condition:
         return self._lock.__exit__(*exc_info)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({self._lock}, {self._waiters.waiting()})>"
+        return f"<{type(self).__name__}({self._lock})>"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Releases the lock, waits to be notified, and takes the lock again.

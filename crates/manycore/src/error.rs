@@ -50,7 +50,9 @@ impl Error {
         Self { kind: Kind::TimedOut }
     }
 
-    pub(crate) fn interrupted() -> Self {
+    /// A signal ended a wait: what a callback returns that wants the call to end for it.
+    #[must_use]
+    pub fn interrupted() -> Self {
         Self { kind: Kind::Interrupted }
     }
 
