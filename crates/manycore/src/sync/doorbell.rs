@@ -73,11 +73,13 @@ impl Doorbell {
     ///
     /// [`Error::is_timeout`], [`Error::is_interrupted`].
     pub fn park(&self, is_ready: impl FnOnce() -> bool, deadline: Option<Instant>) -> Result<()> {
-        // Only the sleeper begins a new number. What ringers of the last park do to the word
-        // before this store is lost with it, after it they leave the new number alone or ring it.
+        // Only the sleeper begins a new number. What late ringers of the last park do to the word
+        // is lost before this swap; after it they leave the new number alone or ring it.
         let last = self.parked.load(Ordering::Relaxed) & !(PARKED | RUNG);
         let number = last.wrapping_add(ONE_PARK);
-        self.parked.store(number | PARKED, Ordering::Relaxed);
+        // A store would do; but loom lets a later store slip in between the two halves of a
+        // ringer's compare-exchange.
+        self.parked.swap(number | PARKED, Ordering::Relaxed);
         // Partner: the fence in `ring`.
         fence(Ordering::SeqCst);
         let wake = if is_ready() {
@@ -85,7 +87,7 @@ impl Doorbell {
         } else {
             futex::wait(&self.parked, number | PARKED, deadline)
         };
-        self.parked.store(number, Ordering::Relaxed);
+        self.parked.swap(number, Ordering::Relaxed);
         match wake {
             Wake::Woken => Ok(()),
             Wake::TimedOut => Err(Error::timed_out()),

@@ -1,13 +1,27 @@
 //! Locks and signals between processes, on futexes.
 //!
-//! A dead owner is found out and reported, never waited for.
+//! Every object lives in a [`Block`](crate::memory::Block) and is used by whoever maps it. The
+//! words they are made of have their tables of states beside them; `README.md` in this folder has
+//! what they share: the races, and what a death may cost.
 
+mod barrier;
+mod condition;
 mod doorbell;
+mod event;
+#[cfg(all(test, loom))]
+mod model;
 mod mutex;
 mod owner;
 mod patience;
+mod recursive;
+mod semaphore;
 mod shared;
 
+pub use barrier::Barrier;
+pub use condition::Condition;
 pub use doorbell::Doorbell;
+pub use event::Event;
 pub use mutex::Mutex;
 pub(crate) use mutex::RawMutex;
+pub use recursive::RecursiveMutex;
+pub use semaphore::Semaphore;

@@ -37,7 +37,7 @@ const FREE: u32 = 0;
 const SLEEPERS: u32 = 1 << 31;
 /// Looks at a held lock before going to sleep: about as long as a short critical section and a
 /// fraction of what it costs to sleep and be woken.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
 
 /// What to do about a holder that has died.
 #[derive(Clone, Copy, PartialEq, Eq)]
