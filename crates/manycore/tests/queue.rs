@@ -1,8 +1,10 @@
 //! The queue between processes: order, limits, memory, and what deaths do to it.
+#![allow(clippy::disallowed_types, reason = "no model looks at a test")]
 
 mod support;
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -561,17 +563,17 @@ fn exhausted_memory_is_an_error_and_the_queue_stays_whole() {
 fn a_child_of_a_busy_process_uses_the_queue() {
     let _watchdog = watchdog("a child of a busy process");
     let queue = Queue::new(4).unwrap();
-    let busy = std::sync::atomic::AtomicBool::new(true);
+    let busy = AtomicBool::new(true);
     thread::scope(|scope| {
         scope.spawn(|| {
-            while busy.load(std::sync::atomic::Ordering::Relaxed) {
+            while busy.load(Ordering::Relaxed) {
                 queue.put(&[&item(0, 0, 100)], None).unwrap();
             }
         });
         for _ in 0..30 {
             fork(|| assert_eq!(check(&queue.get(None).unwrap()), (0, 0))).join();
         }
-        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        busy.store(false, Ordering::Relaxed);
         while queue.get(soon(20)).is_ok() {}
     });
 }
