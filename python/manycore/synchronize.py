@@ -27,6 +27,10 @@ def _rebuild(cls: Any, block: _engine.Block) -> Any:
     return cls.__new__(cls, ctx=None, block=block)
 
 
+def _rebuild_semaphore(cls: Any, maxvalue: int, block: _engine.Block) -> Any:
+    return _engine.Semaphore.__new__(cls, maxvalue, maxvalue, block)
+
+
 class Semaphore(_engine.Semaphore):
     """A counter that is never below zero: ``acquire`` takes one and waits while there is none."""
 
@@ -37,7 +41,7 @@ class Semaphore(_engine.Semaphore):
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert_spawning(self)
-        return _rebuild, (type(self), self.block)
+        return _rebuild_semaphore, (type(self), self.maxvalue, self.block)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={self.get_value()})>"

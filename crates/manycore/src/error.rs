@@ -50,7 +50,7 @@ impl Error {
         Self { kind: Kind::TimedOut }
     }
 
-    /// A signal ended a wait: what a callback returns that wants the call to end for it.
+    /// What a callback on a signal returns to end the call that it interrupted.
     #[must_use]
     pub fn interrupted() -> Self {
         Self { kind: Kind::Interrupted }

@@ -223,7 +223,7 @@ impl Semaphore {
     /// Takes one; waits for it, at most `timeout` seconds, if `block`. Whether it did.
     #[pyo3(signature = (block = Truth(true), timeout = None))]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
-        Ok(self.inner.try_acquire()
+        Ok(self.inner.try_acquire().map_err(EngineError)?
             || (block.0
                 && wait(py, deadline(timeout)?, |deadline| self.inner.acquire(deadline))?
                     .is_some()))
@@ -297,8 +297,8 @@ impl Condition {
     }
 
     /// Says that the caller, who holds the lock, is going to sleep.
-    fn enter(&self) {
-        self.inner.enter();
+    fn enter(&self) -> PyResult<()> {
+        Ok(self.inner.enter().map_err(EngineError)?)
     }
 
     /// Sleeps, without the lock, at most `timeout` seconds; whether there was a notification.

@@ -7,7 +7,7 @@
 //!
 //! Therefore a signal does not end a call. `on_interrupt` looks at it, and the call goes on where
 //! it was, unless `on_interrupt` fails: then its error ends the call, as an exception out of a
-//! signal handler does in the standard library.
+//! signal handler does in the standard library. [`Error::interrupted`] is there for that.
 //!
 //! Writing to a pipe or socket that nobody reads raises SIGPIPE unless the program ignores it, as
 //! Rust's runtime and Python do; the error is then `EPIPE`.
