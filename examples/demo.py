@@ -21,6 +21,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROUNDS = {"pool_map": 4, "every_method": 3, "processes": 2, "big_sums": 2, "small_functions": 2}
 """How often each program runs on each system; the longer ones less often."""
+BUDGET = 55.0
+"""Seconds within which the demo ends; on a slow machine it leaves out rounds, never the first."""
 
 SYSTEMS = ("multiprocessing", "manycore")
 LINE = re.compile(
@@ -66,6 +68,11 @@ class Case:
         return self.ratio < LEVEL and slowest < fastest
 
 
+def is_equal(row: Case, serial: Case) -> bool:
+    """Whether both systems, in all rounds, had the result of plain serial code."""
+    return len(row.digests | serial.digests) == 1
+
+
 def command(system: str, script: Path, method: str | None, arguments: list[str]) -> list[str]:
     """The command that runs `script` on `system`."""
     if system == "manycore":
@@ -103,22 +110,42 @@ def measurements(output: str) -> Iterator[tuple[str, str, float, str]]:
             yield match["case"], match["way"], float(match["seconds"]), match["digest"]
 
 
-def measure(
-    program: str, rounds: int, method: str | None, arguments: list[str]
-) -> list[tuple[Case, Case]]:
-    """Runs one program on both systems in turn: each parallel case with its serial one."""
-    cases: dict[tuple[str, str], Case] = {}
-    for turn in range(rounds):
+class Measured(dict[tuple[str, str, str], Case]):
+    """All rows by program, case and way."""
+
+    def one_round(self, program: str, turn: int, method: str | None, arguments: list[str]) -> None:
+        """Runs one program once on each system and adds what it printed."""
         # The order changes with each round, so that neither system always has the warmer machine.
         for system in SYSTEMS if turn % 2 == 0 else SYSTEMS[::-1]:
             output = run(system, HERE / f"{program}.py", method, arguments)
             for case, way, seconds, digest in measurements(output):
-                row = cases.setdefault((case, way), Case(program, case, way))
+                row = self.setdefault((program, case, way), Case(program, case, way))
                 row.add("serial" if way == "serial" else system, seconds, digest)
-    pairs = [(row, cases[row.case, "serial"]) for row in cases.values() if row.way != "serial"]
-    if not pairs or any(set(row.seconds) != set(SYSTEMS) for row, _ in pairs):
-        raise ProgramError(f"{program}: the two systems did not print the same cases")
-    return pairs
+
+    def pairs(self) -> list[tuple[Case, Case]]:
+        """Each parallel row with its serial one, in the order in which they were printed."""
+        rows = [row for row in self.values() if row.way != "serial"]
+        if lacking := [row.program for row in rows if set(row.seconds) != set(SYSTEMS)]:
+            raise ProgramError(f"{lacking[0]}: the two systems did not print the same cases")
+        return [(row, self[row.program, row.case, "serial"]) for row in rows]
+
+
+def measure(options: argparse.Namespace) -> list[tuple[Case, Case]]:
+    """Runs the programs, round after round, as long as there is time for one more."""
+    programs = options.programs or list(ROUNDS)
+    rounds = {name: options.rounds or (1 if options.quick else ROUNDS[name]) for name in programs}
+    arguments = ["--quick"] if options.quick else []
+    measured, took = Measured(), dict.fromkeys(programs, 0.0)
+    start = time.perf_counter()
+    for turn in range(max(rounds.values())):
+        for program in (name for name in programs if turn < rounds[name]):
+            before = time.perf_counter() - start
+            if turn > 0 and not options.rounds and before + took[program] > BUDGET:
+                continue
+            print(f"round {turn + 1}: {program} …", file=sys.stderr, flush=True)
+            measured.one_round(program, turn, options.start_method, arguments)
+            took[program] = time.perf_counter() - start - before
+    return measured.pairs()
 
 
 def readable(seconds: float) -> str:
@@ -139,7 +166,7 @@ def table(pairs: list[tuple[Case, Case]]) -> Iterator[str]:
             readable(row.median("multiprocessing")),
             readable(row.median("manycore")),
             f"{row.ratio:.1f}x",
-            "yes" if row.digests == serial.digests and len(row.digests) == 1 else "NO",
+            "yes" if is_equal(row, serial) else "NO",
         )
         for row, serial in pairs
     ]
@@ -185,20 +212,15 @@ def main(arguments: list[str]) -> int:
     """Runs the demo; 0 if all results are equal, else 1."""
     options = parse(arguments)
     start = time.perf_counter()
-    pairs = []
     try:
-        for program in options.programs or ROUNDS:
-            rounds = options.rounds or (1 if options.quick else ROUNDS[program])
-            print(f"{program}: {rounds} x {' and '.join(SYSTEMS)} …", file=sys.stderr, flush=True)
-            small = ["--quick"] if options.quick else []
-            pairs += measure(program, rounds, options.start_method, small)
+        pairs = measure(options)
     except ProgramError as failure:
         print(failure, file=sys.stderr)
         return 1
     method = options.start_method or "default"
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, start method: {method}")
     print(*table(pairs), "", *verdict(pairs), sep="\n")
-    equal = all(row.digests == serial.digests and len(row.digests) == 1 for row, serial in pairs)
+    equal = all(is_equal(row, serial) for row, serial in pairs)
     print(f"All {len(pairs)} results are equal." if equal else "SOME RESULTS DIFFER.")
     print(f"{time.perf_counter() - start:.0f} s in all.")
     return 0 if equal else 1

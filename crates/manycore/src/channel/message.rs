@@ -99,7 +99,7 @@ pub(crate) struct Head {
     pub(crate) function: u32,
     /// Which of the worker's tasks, counted from 1; for `Retire`, the slab.
     pub(crate) task: u64,
-    /// With a task: its first item's number. With a result: how long it ran, in nanoseconds.
+    /// With a task: the number of its job. With a result: how long it ran, in nanoseconds.
     pub(crate) value: u64,
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::functions::Function;
 use super::{Lost, Source};
 use crate::channel::Message;
-use crate::primitive::{AtomicBool, AtomicU64, Ordering};
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, fixed};
 
 /// How a task ended.
 #[derive(Debug)]
@@ -49,7 +49,11 @@ pub struct JobOptions {
     pub tag: u8,
 }
 
+static JOBS: fixed::AtomicU64 = fixed::AtomicU64::new(1);
+
 pub(super) struct Job {
+    /// Tells the jobs of this process apart.
+    pub(super) number: u64,
     pub(super) function: Arc<Function>,
     pub(super) tag: u8,
     pub(super) chunk: Option<usize>,
@@ -91,6 +95,8 @@ impl Job {
             callback: options.callback,
         };
         Self {
+            // Relaxed: only that no two are the same matters.
+            number: JOBS.fetch_add(1, Ordering::Relaxed),
             function,
             tag: options.tag,
             chunk: options.chunk,

@@ -81,7 +81,7 @@ impl Member {
             urgent: job.urgent,
             function: job.function.number,
             task: self.last + 1,
-            value: unit.first_item,
+            value: job.number,
             ..Head::new(Kind::Task)
         };
         if !self.end.send(head, payload)? {

@@ -94,7 +94,8 @@ pub struct Death {
     pub pid: u32,
     /// How it ended.
     pub status: ExitStatus,
-    /// The item that it was at, counted from 0 over the whole job.
+    /// The item that it was at, counted from 0 over the whole job; for a call, which of the
+    /// pool's calls it was.
     pub item: u64,
 }
 

@@ -44,6 +44,8 @@ pub struct Task {
     pub body: Message,
     /// The number of the function to run.
     pub function: u32,
+    /// Tells the jobs of the parent apart.
+    pub job: u64,
     number: u64,
     urgent: bool,
     taken: Instant,
@@ -147,13 +149,20 @@ impl Worker {
 }
 
 fn order(message: Message) -> Result<Order> {
-    let Head { kind, function, task, urgent, .. } = message.head;
+    let Head { kind, function, task, urgent, value, .. } = message.head;
     match kind {
         Kind::Define => Ok(Order::Define { function, body: message }),
         Kind::Forget => Ok(Order::Forget { function }),
         Kind::Task => {
             let taken = Instant::now();
-            Ok(Order::Run(Task { body: message, function, number: task, urgent, taken }))
+            Ok(Order::Run(Task {
+                body: message,
+                function,
+                job: value,
+                number: task,
+                urgent,
+                taken,
+            }))
         }
         Kind::Exit => Ok(Order::Exit),
         _ => Err(Error::corrupt("an order to a worker")),

@@ -30,7 +30,7 @@ enum Source {
     /// The fork server puts it into the cell, and takes it along if it is killed.
     Server {
         cell: OwnedFd,
-        server: Arc<OwnedFd>,
+        server: Arc<Child>,
     },
 }
 
@@ -79,8 +79,8 @@ impl Child {
         })
     }
 
-    /// A child of the fork server with the pidfd `server`, which puts the status into `cell`.
-    pub(super) fn served(pid: u32, pidfd: OwnedFd, cell: OwnedFd, server: Arc<OwnedFd>) -> Self {
+    /// A child of the fork server `server`, which puts the status into `cell`.
+    pub(super) fn served(pid: u32, pidfd: OwnedFd, cell: OwnedFd, server: Arc<Self>) -> Self {
         Self::new(pid, pidfd, Source::Server { cell, server }, None)
     }
 
@@ -178,22 +178,17 @@ impl Child {
     }
 
     /// The status of a fork server's child that has ended: the server is about to tell it.
-    fn ask(
-        &self,
-        cell: &OwnedFd,
-        server: &OwnedFd,
-        deadline: Option<Instant>,
-    ) -> Result<ExitStatus> {
+    fn ask(&self, cell: &OwnedFd, server: &Self, deadline: Option<Instant>) -> Result<ExitStatus> {
         loop {
             // Before the cell: a server that is gone now can have told nothing afterwards.
-            let gone = poll::is_readable(server.as_fd())?;
+            let gone = poll::is_readable(server.sentinel())?;
             let told = self.settle(|| {
                 let told = read_on(cell)?;
                 Ok(told.or_else(|| gone.then_some(ExitStatus::UNKNOWN)))
             })?;
             match told {
                 Some(status) => return Ok(status),
-                None => drop(poll::poll([cell.as_fd(), server.as_fd()], deadline)?),
+                None => drop(poll::poll([cell.as_fd(), server.sentinel()], deadline)?),
             }
         }
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::serve::{ASK_FORK, ASK_KILL, MAX_REQUEST, Reply};
+use super::serve::{ASK_FORK, ASK_KILL, MAX_REQUEST, REPLY_LEN, Reply};
 use super::{Child, Command, ExitStatus, lifeline};
 use crate::sys::socket::{self, Message};
 use crate::sys::{event, poll};
@@ -16,9 +16,8 @@ use crate::{Error, Result};
 ///
 /// Dropping it has the server end once the children that it forked have ended.
 pub struct ForkServer {
-    server: Child,
-    /// The server's sentinel, for children that outlive this object.
-    sentinel: Arc<OwnedFd>,
+    /// Shared with the children, which may outlive this object.
+    server: Arc<Child>,
     control: OwnedFd,
     /// Held from a request to its reply.
     turn: Mutex<()>,
@@ -36,9 +35,8 @@ impl ForkServer {
         let line = lifeline::line()?;
         let (control, theirs) = socket::pair()?;
         let mut command: Command<'_> = make(theirs.as_raw_fd());
-        let server = command.fd(theirs.as_fd()).fd(line).spawn()?;
-        let sentinel = Arc::new(event::duplicate(server.sentinel())?);
-        Ok(Self { server, sentinel, control, turn: Mutex::new(()) })
+        let server = Arc::new(command.fd(theirs.as_fd()).fd(line).spawn()?);
+        Ok(Self { server, control, turn: Mutex::new(()) })
     }
 
     /// The server's process id.
@@ -97,11 +95,11 @@ impl ForkServer {
     fn receive(&self) -> Result<Message> {
         loop {
             // Besides the socket the process itself, of whose end others may hold a copy.
-            let ready = match poll::poll([self.control.as_fd(), self.sentinel.as_fd()], None) {
+            let ready = match poll::poll([self.control.as_fd(), self.server.sentinel()], None) {
                 Err(error) if error.is_interrupted() => continue,
                 ready => ready?,
             };
-            match socket::try_receive(&self.control, MAX_REQUEST)? {
+            match socket::try_receive(&self.control, REPLY_LEN)? {
                 Some(message) => return Ok(message),
                 None if ready.has(1) => return Err(Error::closed("the fork server")),
                 None => {}
@@ -116,7 +114,7 @@ impl ForkServer {
                 Err(Error::os("fork in the fork server", io::Error::from_raw_os_error(errno)))
             }
             Reply::Forked { pid } => match reply.fds.pop() {
-                Some(pidfd) => Ok(Child::served(pid, pidfd, cell, self.sentinel.clone())),
+                Some(pidfd) => Ok(Child::served(pid, pidfd, cell, self.server.clone())),
                 None => Err(self.discard(pid)),
             },
         }

@@ -14,6 +14,8 @@ pub(super) const ASK_FORK: u8 = b'F';
 pub(super) const ASK_KILL: u8 = b'K';
 /// The longest message, in bytes.
 pub(super) const MAX_REQUEST: usize = 64 << 10;
+/// The length of a reply, in bytes.
+pub(super) const REPLY_LEN: usize = 5;
 
 /// Why [`serve`] returned.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    fn to_bytes(&self) -> [u8; 5] {
+    fn to_bytes(&self) -> [u8; REPLY_LEN] {
         let (kind, value) = match *self {
             Self::Forked { pid } => (1, pid),
             Self::Failed { errno } => (2, errno.cast_unsigned()),
@@ -105,15 +107,14 @@ struct Living {
 impl Server {
     /// Tells statuses until a request is there. `None`: nothing is left to do.
     fn next_request(&mut self) -> Result<Option<Message>> {
-        loop {
+        while self.control.is_some() || !self.living.is_empty() {
+            // Statuses first: however fast the requests come, they do not hold them up.
+            self.wait()?;
             if let Some(request) = self.try_receive()? {
                 return Ok(Some(request));
             }
-            if self.control.is_none() && self.living.is_empty() {
-                return Ok(None);
-            }
-            self.wait()?;
         }
+        Ok(None)
     }
 
     fn try_receive(&mut self) -> Result<Option<Message>> {

@@ -37,10 +37,14 @@ pub(crate) fn wait(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<()> 
 
 /// Whether `fd` is readable or hung up now.
 pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> Result<bool> {
-    match wait(fd, Some(Instant::now())) {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_timeout() => Ok(false),
-        Err(error) => Err(error),
+    loop {
+        match wait(fd, Some(Instant::now())) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.is_timeout() => return Ok(false),
+            // A signal was there; looking again takes no time.
+            Err(error) if error.is_interrupted() => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
