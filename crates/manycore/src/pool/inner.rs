@@ -327,7 +327,7 @@ impl Inner {
         }
     }
 
-    /// Puts a job with a source in the queue and sends what fits.
+    /// Puts a job with a source in the queue.
     pub(super) fn add_source(&self, job: &Arc<Job>) {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Running) {
@@ -336,7 +336,7 @@ impl Inner {
             state.abandon(job);
         }
         drop(state);
-        self.pump();
+        self.ring_if_needed();
     }
 
     pub(super) fn close(&self) {

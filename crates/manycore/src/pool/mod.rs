@@ -172,7 +172,8 @@ impl RawPool {
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
 
-    /// Starts a job over all that `source` has.
+    /// Makes a job over all that `source` has. It goes on while somebody waits for it, and after
+    /// [`JobHandle::start`] by itself.
     ///
     /// # Errors
     ///
@@ -249,6 +250,11 @@ pub struct JobHandle {
 }
 
 impl JobHandle {
+    /// Has the supervisor ask the job's source, if nobody waits for the pool meanwhile.
+    pub fn start(&self) {
+        self.inner.hall.back().ring();
+    }
+
     /// Adds a task to a job made by [`RawPool::open`].
     ///
     /// # Errors
