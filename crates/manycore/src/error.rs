@@ -50,7 +50,9 @@ impl Error {
         Self { kind: Kind::TimedOut }
     }
 
-    pub(crate) fn interrupted() -> Self {
+    /// What a callback on a signal returns to end the call that it interrupted.
+    #[must_use]
+    pub fn interrupted() -> Self {
         Self { kind: Kind::Interrupted }
     }
 

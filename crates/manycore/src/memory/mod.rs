@@ -1,6 +1,7 @@
 //! Memory that several processes share.
 
 mod block;
+mod heap;
 mod segment;
 
 pub use block::Block;

@@ -83,6 +83,21 @@ impl Segment {
         self.mapping.address.as_ptr()
     }
 
+    /// Gives pages to the first `len` bytes, so that writing them cannot fail later.
+    ///
+    /// # Errors
+    ///
+    /// The system is out of memory.
+    ///
+    /// # Panics
+    ///
+    /// If the segment is shorter than that.
+    pub fn populate(&self, len: usize) -> Result<()> {
+        assert!(len <= self.len());
+        // SAFETY: the range is inside this mapping, as just checked.
+        unsafe { sys::populate(self.mapping.address, len) }
+    }
+
     /// The `T` at `offset`, shared with every process that maps the segment.
     ///
     /// # Safety

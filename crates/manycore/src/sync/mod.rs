@@ -16,6 +16,7 @@ mod patience;
 mod recursive;
 mod semaphore;
 mod shared;
+mod spin;
 
 pub use barrier::Barrier;
 pub use condition::Condition;
@@ -25,3 +26,4 @@ pub use mutex::Mutex;
 pub(crate) use mutex::RawMutex;
 pub use recursive::RecursiveMutex;
 pub use semaphore::Semaphore;
+pub(crate) use spin::spin_until;

@@ -2,7 +2,6 @@
 
 mod linux;
 
-pub(crate) use linux::fork;
-pub(crate) use linux::futex;
-pub(crate) use linux::liveness;
-pub(crate) use linux::memory;
+pub(crate) use linux::{
+    event, file, fork, futex, lifeline, liveness, memory, poll, process, signal, socket, stream,
+};

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::{Error, Result};
 
@@ -56,4 +57,20 @@ pub(crate) unsafe fn unmap(address: NonNull<u8>, len: usize) {
     // SAFETY: the caller promises that the range is a mapping of ours that nothing uses.
     let result = unsafe { munmap(address.as_ptr().cast(), len) };
     debug_assert!(result.is_ok(), "munmap: {result:?}");
+}
+
+/// Gives pages to `len` bytes from `address` on, so that touching them later neither faults one
+/// page at a time nor fails: a shortage of memory is an error here.
+///
+/// # Safety
+///
+/// The range is inside a mapping made by [`map`].
+pub(crate) unsafe fn populate(address: NonNull<u8>, len: usize) -> Result<()> {
+    // SAFETY: populating changes no byte, and the caller promises a mapping of ours.
+    let result = unsafe { madvise(address.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
+    match result {
+        // INVAL: a kernel before 5.14 does not know the advice; pages come as they are touched.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(error) => Err(Error::os("get memory for a shared buffer", error)),
+    }
 }

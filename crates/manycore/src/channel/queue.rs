@@ -1,0 +1,390 @@
+//! A queue between any number of processes: what is put into it stays, whoever dies.
+//!
+//! `put` never waits for a reader, unless the queue was made for a limited number of items: what
+//! does not fit into the ring of shared memory goes to a log, a file in memory. A process that has
+//! put an item may end at once.
+//!
+//! # How it works
+//!
+//! Two locks: those who put hold one, those who get the other, so that one of each can copy at
+//! the same time. Each lock guards a [record](record::Record) of a few numbers: where the queue
+//! ends and where it begins. An item goes to the ring, or to the log if the log has unread items,
+//! or if the ring is too full or the item too long. So the ring's items are always older than the
+//! log's: get takes from the ring first.
+//!
+//! | step of `put`, under the putting lock | a kill after it leaves |
+//! |---|---|
+//! | 1. look where the queue begins | nothing changed |
+//! | 2. copy the item behind the end | bytes that nobody looks at |
+//! | 3. wake all who sleep for an item | sleepers that look, find nothing, and sleep again |
+//! | 4. publish the record: one store | the item in the queue |
+//! | 5. unlock | |
+//!
+//! | step of `get`, under the getting lock | a kill after it leaves |
+//! |---|---|
+//! | 1. look where the queue ends | nothing changed |
+//! | 2. copy the first item out | nothing changed |
+//! | 3. give back memory of earlier items | nothing changed, they were taken |
+//! | 4. wake all who sleep for room | sleepers that look, find no room, and sleep again |
+//! | 5. publish the record: one store | the queue without the item, which was ours |
+//! | 6. unlock | |
+//!
+//! # Why a kill at any instruction leaves the queue whole
+//!
+//! *The data.* All that counts is in the two records, and each changes by a single store. Before
+//! the store the new item's bytes lie where nobody looks; the item that is being taken is still
+//! there, and as long as it is neither ring nor log starts again at its beginning, so nobody
+//! writes over it. The lock of a dead process is taken over by the next one that wants it, who
+//! finds one state or the other, each whole.
+//!
+//! *The sleepers.* Nobody may sleep for ever while there is something for it, whoever is killed:
+//!
+//! 1. Who goes to sleep for an item makes itself known on the [bell](bell::Bell) of the putting
+//!    side, under the putting lock and after it saw there that the queue is empty.
+//! 2. Who changes that side does so under the same lock, and rings the bell **before** the change.
+//!    It either sees the sleeper, or the sleeper came later and saw the change.
+//! 3. Who was woken needs the putting lock before it can sleep again. So it waits for the one who
+//!    rang: until that one has unlocked, or is found dead and its lock is taken over. Then the
+//!    change is there or will never be.
+//! 4. All are woken, so it does not matter if one of them is killed on the way.
+//! 5. A ring that is cut short leaves the bit that tells of sleepers, and nothing was published.
+//!
+//! The same holds for those who wait for room, with the sides changed. No process holds both
+//! locks, so there is no order to get wrong.
+
+mod bell;
+mod log;
+mod record;
+mod ring;
+mod spin;
+mod state;
+
+use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use self::bell::Ticket;
+use self::log::Log;
+use self::ring::Ring;
+use self::spin::Spin;
+use self::state::{Header, Side, Taken, Written};
+use crate::memory::{Block, Segment};
+use crate::primitive::Ordering;
+use crate::sys::file;
+use crate::{Error, Result};
+
+/// Where the ring begins in the segment: on a page of its own.
+const RING: usize = 4 << 10;
+const LEN: usize = RING + ring::SIZE as usize;
+const MAGIC: u64 = u64::from_be_bytes(*b"mc queue");
+/// How long a call whose deadline is near still waits for a lock, which is held for one copy.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long it may take to give memory back that nobody needs.
+const TIDY: Duration = Duration::from_millis(20);
+
+/// A first-in first-out queue of byte strings between processes, unbounded or for at most so many
+/// items. Many may put and many may get.
+///
+/// A forked copy of the process uses it as it is; another process [attaches](Queue::attach) it.
+pub struct Queue {
+    block: Block,
+    ring: Ring,
+    log: Log,
+    spin: Spin,
+}
+
+impl Queue {
+    /// Makes a queue for at most `maxsize` items; 0: any number.
+    ///
+    /// # Errors
+    ///
+    /// The system is out of memory, descriptors or address space.
+    pub fn new(maxsize: u32) -> Result<Self> {
+        let segment = Segment::new(LEN)?;
+        let fd = segment.fd().ok_or_else(no_descriptor)?;
+        file::reserve(fd, 0, RING as u64)?;
+        let queue = Self::build(Block::in_segment(segment, 0, LEN)?, Log::new()?)?;
+        let header = queue.header();
+        header.maxsize.store(maxsize.into(), Ordering::Relaxed);
+        // Relaxed: handing the descriptors on orders what comes after.
+        header.magic.store(MAGIC, Ordering::Relaxed);
+        Ok(queue)
+    }
+
+    /// The queue that another process [shares](Self::share).
+    ///
+    /// # Errors
+    ///
+    /// The descriptors are not those of a queue, or there is no address space left.
+    pub fn attach(segment: OwnedFd, log: OwnedFd) -> Result<Self> {
+        let queue = Self::build(Block::attach(segment, 0, LEN)?, Log::attach(log))?;
+        if queue.header().magic.load(Ordering::Relaxed) != MAGIC {
+            return Err(Error::corrupt("the shared memory of a queue"));
+        }
+        Ok(queue)
+    }
+
+    fn build(block: Block, log: Log) -> Result<Self> {
+        const { assert!(size_of::<Header>() <= RING) };
+        let ring = Ring::new(block.part(RING, ring::SIZE as usize)?)?;
+        Ok(Self { block, ring, log, spin: Spin::new() })
+    }
+
+    /// What another process needs to attach the queue: the descriptors of its segment and its log.
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    pub fn share(&self) -> Result<(BorrowedFd<'_>, BorrowedFd<'_>)> {
+        let (segment, _, _) = self.block.share()?;
+        Ok((segment, self.log.fd()))
+    }
+
+    /// Puts one item, which consists of `parts`, one after the other. Waits only while the queue
+    /// has as many items as it may have.
+    ///
+    /// # Errors
+    ///
+    /// `is_timeout`: the queue is full; `is_interrupted`; or there is no memory for the item. In
+    /// each case nothing was put.
+    pub fn put(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<()> {
+        while self.is_full() || !self.try_put(parts, deadline)? {
+            self.wait_for_room(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the first item; waits while there is none.
+    ///
+    /// # Errors
+    ///
+    /// `is_timeout`: the queue is empty; `is_interrupted`; or there is no memory for the item. In
+    /// each case nothing was taken.
+    pub fn get(&self, deadline: Option<Instant>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.get_into(&mut bytes, deadline)?;
+        Ok(bytes)
+    }
+
+    /// As [`get`](Self::get), but into a vector whose memory is used again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get). What `bytes` then holds is not specified.
+    pub fn get_into(&self, bytes: &mut Vec<u8>, deadline: Option<Instant>) -> Result<()> {
+        while self.is_empty() || !self.try_get(bytes, deadline)? {
+            self.wait_for_item(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// How many items are in the queue. Others may change that at any time.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        // Taken first: whoever is not counted as taken was not yet, when we look at those put.
+        let taken = self.header().getting.items();
+        let written = self.header().putting.items();
+        usize::try_from(written.saturating_sub(taken)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there was an instant, during this call, at which the queue had no item.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the queue had as many items as it may have. Always false for an unbounded one.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let maxsize = self.maxsize();
+        if maxsize == 0 {
+            return false;
+        }
+        // Put first, the other way round than in `len`.
+        let written = self.header().putting.items();
+        let taken = self.header().getting.items();
+        written.saturating_sub(taken) >= maxsize.into()
+    }
+
+    /// The most items at a time; 0: any number.
+    #[must_use]
+    pub fn maxsize(&self) -> u32 {
+        let maxsize = self.header().maxsize.load(Ordering::Relaxed);
+        u32::try_from(maxsize).unwrap_or(u32::MAX)
+    }
+
+    /// Puts the item unless the queue is full. Whether it did.
+    fn try_put(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<bool> {
+        let side = Held::lock(&self.header().putting, deadline)?;
+        if self.is_full() {
+            return Ok(false);
+        }
+        let mut written = side.load();
+        let taken = self.header().getting.snapshot();
+        self.push(&mut written, &taken, parts)?;
+        side.publish(written);
+        Ok(true)
+    }
+
+    /// Copies the item behind the end of the queue.
+    fn push(&self, written: &mut Written, taken: &Taken, parts: &[&[u8]]) -> Result<()> {
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        if taken.ring_head == written.ring_tail {
+            written.ring_base = written.ring_tail;
+        }
+        let log_is_empty = taken.log_head == written.log_tail;
+        if log_is_empty && written.log_base != written.log_tail {
+            self.log.restart(written);
+        }
+        if log_is_empty && Ring::fits(written, taken, len) {
+            self.ring.push(written, len, parts)?;
+        } else {
+            self.log.push(written, len, parts)?;
+        }
+        written.items += 1;
+        Ok(())
+    }
+
+    /// Takes the first item unless there is none. Whether it did.
+    fn try_get(&self, bytes: &mut Vec<u8>, deadline: Option<Instant>) -> Result<bool> {
+        let side = Held::lock(&self.header().getting, deadline)?;
+        let mut taken = side.load();
+        let written = self.header().putting.snapshot();
+        if written.items == taken.items {
+            return Ok(false);
+        }
+        self.pop(&written, &mut taken, bytes)?;
+        side.publish(taken);
+        drop(side);
+        if Log::is_fat(&written) && taken.log_head == written.log_tail {
+            self.tidy();
+        }
+        Ok(true)
+    }
+
+    /// Copies the first item out of the queue.
+    fn pop(&self, written: &Written, taken: &mut Taken, bytes: &mut Vec<u8>) -> Result<()> {
+        if taken.ring_head != written.ring_tail {
+            self.ring.pop(written, taken, bytes)?;
+        } else if taken.log_head != written.log_tail {
+            self.log.pop(written, taken, bytes)?;
+        } else {
+            return Err(Error::corrupt("the number of items in a queue"));
+        }
+        taken.items += 1;
+        Ok(())
+    }
+
+    /// Gives back the memory of an empty log, if nobody is in the way. Otherwise that one, or the
+    /// next one who puts, finds the log empty and does it.
+    #[cold]
+    fn tidy(&self) {
+        let Ok(side) = Held::lock_until(&self.header().putting, Some(Instant::now() + TIDY)) else {
+            return;
+        };
+        let mut written = side.load();
+        if self.header().getting.snapshot().log_head == written.log_tail {
+            self.log.restart(&mut written);
+            side.update(written);
+        }
+    }
+
+    /// Returns when there may be an item.
+    #[cold]
+    fn wait_for_item(&self, deadline: Option<Instant>) -> Result<()> {
+        let side = &self.header().putting;
+        self.wait(side, deadline, || !self.is_empty())
+    }
+
+    /// Returns when there may be room.
+    #[cold]
+    fn wait_for_room(&self, deadline: Option<Instant>) -> Result<()> {
+        let side = &self.header().getting;
+        self.wait(side, deadline, || !self.is_full())
+    }
+
+    /// Returns when `side` has changed such that `is_ready`, or may have.
+    fn wait<const N: usize>(
+        &self,
+        side: &Side<N>,
+        deadline: Option<Instant>,
+        is_ready: impl Fn() -> bool,
+    ) -> Result<()> {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Error::timed_out());
+        }
+        if self.spin.until(&is_ready) {
+            return Ok(());
+        }
+        match announce(side, deadline, is_ready)? {
+            Some(ticket) => side.bell.sleep(ticket, deadline),
+            None => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: a header is made of atomics only, whatever their bits; every process that has
+        // the segment of a queue uses its beginning as a `Header`.
+        unsafe { self.block.get() }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Makes a sleeper known on `side`, unless there is no reason to sleep.
+fn announce<const N: usize>(
+    side: &Side<N>,
+    deadline: Option<Instant>,
+    is_ready: impl Fn() -> bool,
+) -> Result<Option<Ticket>> {
+    let side = Held::lock(side, deadline)?;
+    Ok(if is_ready() { None } else { Some(side.bell.announce()) })
+}
+
+/// A side of the queue whose lock is held; unlocks when dropped.
+struct Held<'a, const N: usize> {
+    side: &'a Side<N>,
+}
+
+impl<'a, const N: usize> Held<'a, N> {
+    /// A deadline is there for the wait for items or room. One that has passed is no reason to
+    /// fail because somebody else is just copying.
+    #[inline]
+    fn lock(side: &'a Side<N>, deadline: Option<Instant>) -> Result<Self> {
+        if side.lock.try_lock() {
+            return Ok(Self { side });
+        }
+        Self::lock_until(side, deadline.map(|deadline| deadline.max(Instant::now() + GRACE)))
+    }
+
+    #[cold]
+    fn lock_until(side: &'a Side<N>, deadline: Option<Instant>) -> Result<Self> {
+        // Nothing to repair if the holder was dead: the record has changed or it has not.
+        side.lock.lock_or_recover(deadline)?;
+        Ok(Self { side })
+    }
+}
+
+impl<const N: usize> std::ops::Deref for Held<'_, N> {
+    type Target = Side<N>;
+
+    fn deref(&self) -> &Side<N> {
+        self.side
+    }
+}
+
+impl<const N: usize> Drop for Held<'_, N> {
+    fn drop(&mut self) {
+        // It is held, so this cannot fail.
+        let _ = self.side.lock.unlock();
+    }
+}
+
+fn no_descriptor() -> Error {
+    Error::misuse("the queue's descriptor was given away")
+}

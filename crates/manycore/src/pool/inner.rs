@@ -1,0 +1,399 @@
+//! What the threads of a pool share.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use super::attend::Waiter;
+use super::functions::Functions;
+use super::job::{Job, Outcome, Settled};
+use super::member::{Member, Unit};
+use super::{FaceError, Lost, Settings, Spawner};
+use crate::channel::link::{Hall, ParentEnd};
+use crate::channel::{Message, OwnedPayload, Payload};
+use crate::process::watch;
+use crate::sys::fork;
+use crate::{Error, Result};
+
+/// How long a worker may take to end after SIGTERM before it gets SIGKILL.
+const GRACE: Duration = Duration::from_millis(500);
+
+pub(super) struct Inner {
+    pub(super) hall: Hall,
+    pub(super) settings: Settings,
+    pub(super) spawner: Box<dyn Spawner>,
+    state: Mutex<State>,
+    /// Workers that have ended: place and serial. Written by the watching thread.
+    pub(super) deaths: Mutex<Vec<(usize, u64)>>,
+    owner: u32,
+    generation: u64,
+}
+
+/// Where a pool is in its life.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Running,
+    /// No more jobs.
+    Closing,
+    /// The workers cannot work; every task ends with the reason.
+    Failed(Failure),
+    Terminated,
+    /// The workers have gone.
+    Ended,
+}
+
+/// Why a pool has failed.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// A worker has said why it cannot work.
+    Refused(Arc<Message>),
+    /// Workers could not be started, or died before they took a task.
+    Start(Arc<str>),
+}
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) places: Vec<Option<Member>>,
+    /// What waits for a worker, in order.
+    pub(super) queue: VecDeque<Queued>,
+    pub(super) functions: Functions,
+    /// Jobs that may still get tasks by [`super::JobHandle::push`].
+    pub(super) open: Vec<Arc<Job>>,
+    /// Why a worker cannot work; the supervisor then fails the pool.
+    pub(super) refused: Option<Arc<Message>>,
+    /// Complete jobs whose callback has to run first.
+    pub(super) callbacks: VecDeque<Arc<Job>>,
+    pub(super) waiters: Vec<Arc<Waiter>>,
+    pub(super) attendant: Option<ThreadId>,
+    /// Workers in a row that died before they were ready.
+    pub(super) false_starts: u32,
+    /// When to try again to start a worker.
+    pub(super) hire_at: Option<Instant>,
+    pub(super) hire_failures: u32,
+    serial: u64,
+}
+
+pub(super) enum Queued {
+    /// A task with its bytes.
+    Task(Unit, OwnedPayload),
+    /// A job whose source has more.
+    Source(Arc<Job>),
+}
+
+impl State {
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.places.iter().flatten()
+    }
+
+    pub(super) fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.places.iter_mut().flatten()
+    }
+
+    /// Whether no task is without outcome and none can come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.open.is_empty()
+            && self.members().all(|member| member.units.is_empty())
+    }
+
+    /// Stores an outcome, and sees to the job if that was its last.
+    pub(super) fn settle(&mut self, unit: &Unit, outcome: Outcome) {
+        let settled = Settled { index: unit.index, items: unit.items, outcome };
+        if unit.job.settle(settled) {
+            self.complete(&unit.job);
+        }
+    }
+
+    pub(super) fn complete(&mut self, job: &Arc<Job>) {
+        if job.has_callback() {
+            self.callbacks.push_back(Arc::clone(job));
+        } else {
+            job.set_complete();
+        }
+    }
+
+    /// The outcome of every task that can get no other.
+    pub(super) fn fate(&self) -> Outcome {
+        match &self.phase {
+            Phase::Failed(Failure::Refused(reason)) => Outcome::Refused(Arc::clone(reason)),
+            Phase::Failed(Failure::Start(reason)) => {
+                Outcome::Lost(Lost::Failed(Arc::clone(reason)))
+            }
+            _ => Outcome::Lost(Lost::Terminated),
+        }
+    }
+
+    /// Settles everything that waits or runs. Gives the sources back: the face's own values are
+    /// to be dropped without the lock.
+    pub(super) fn settle_all(&mut self) -> Vec<Arc<Job>> {
+        let running: Vec<Unit> =
+            self.members_mut().flat_map(|member| member.units.drain(..)).collect();
+        for unit in running {
+            self.settle(&unit, self.fate());
+        }
+        let mut jobs = std::mem::take(&mut self.open);
+        while let Some(queued) = self.queue.pop_front() {
+            match queued {
+                Queued::Task(unit, _) => self.settle(&unit, self.fate()),
+                Queued::Source(job) => jobs.push(job),
+            }
+        }
+        for job in &jobs {
+            self.abandon(job);
+        }
+        jobs
+    }
+
+    /// Ends a job that may get more tasks: one task stands for all of them.
+    pub(super) fn abandon(&mut self, job: &Arc<Job>) {
+        let unit = Unit::next(job, 1);
+        let over = job.end_input();
+        debug_assert!(!over, "the task just made is unsettled");
+        self.settle(&unit, self.fate());
+    }
+}
+
+impl Inner {
+    pub(super) fn new(settings: Settings, spawner: Box<dyn Spawner>) -> Result<Self> {
+        let state = State {
+            phase: Phase::Running,
+            places: (0..settings.workers).map(|_| None).collect(),
+            queue: VecDeque::new(),
+            functions: Functions::default(),
+            open: Vec::new(),
+            refused: None,
+            callbacks: VecDeque::new(),
+            waiters: Vec::new(),
+            attendant: None,
+            false_starts: 0,
+            hire_at: None,
+            hire_failures: 0,
+            serial: 0,
+        };
+        Ok(Self {
+            hall: Hall::new()?,
+            settings,
+            spawner,
+            state: Mutex::new(state),
+            deaths: Mutex::new(Vec::new()),
+            owner: fork::pid(),
+            generation: fork::generation(),
+        })
+    }
+
+    /// The lock of everything. It is held for moments only: never over a call of the face, a
+    /// system call that can wait, or the drop of a face's value.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A fork has copies of our handles but neither our threads nor our workers.
+    pub(super) fn check_process(&self) -> Result<()> {
+        if self.generation == fork::generation() {
+            return Ok(());
+        }
+        Err(Error::inherited("pool", self.owner))
+    }
+
+    pub(super) fn check_running(&self) -> Result<()> {
+        self.check_process()?;
+        match self.lock().phase {
+            // A failed pool takes jobs and ends them at once, with its reason.
+            Phase::Running | Phase::Failed(_) => Ok(()),
+            _ => Err(Error::misuse("Pool not running")),
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.lock().phase, Phase::Ended)
+    }
+
+    /// Starts a worker for every vacant place.
+    pub(super) fn hire_all(self: &Arc<Self>) -> std::result::Result<(), FaceError> {
+        let vacant: Vec<usize> = {
+            let state = self.lock();
+            (0..state.places.len()).filter(|place| state.places[*place].is_none()).collect()
+        };
+        vacant.into_iter().try_for_each(|place| self.hire(place))
+    }
+
+    fn hire(self: &Arc<Self>, place: usize) -> std::result::Result<(), FaceError> {
+        let (end, seat) = ParentEnd::new(&self.hall)?;
+        let child = self.spawner.start(seat)?;
+        let mut state = self.lock();
+        state.serial += 1;
+        let serial = state.serial;
+        let watch = self.watch(&child, place, serial)?;
+        state.places[place] = Some(Member::new(end, Arc::clone(&child), serial, watch));
+        if matches!(state.phase, Phase::Terminated | Phase::Failed(_)) {
+            // Terminated while the worker started.
+            let _ = child.signal(crate::process::SIGKILL);
+        }
+        Ok(())
+    }
+
+    fn watch(
+        self: &Arc<Self>,
+        child: &crate::process::Child,
+        place: usize,
+        serial: u64,
+    ) -> Result<watch::Watch> {
+        let inner = Arc::downgrade(self);
+        let died = move || {
+            if let Some(inner) = inner.upgrade() {
+                let mut deaths = inner.deaths.lock().unwrap_or_else(PoisonError::into_inner);
+                deaths.push((place, serial));
+                drop(deaths);
+                inner.hall.back().ring();
+            }
+        };
+        watch::on_exit(child, Box::new(died))
+    }
+
+    /// Makes a job of one task and sends it, or keeps it until a worker has room.
+    pub(super) fn call(&self, job: &Arc<Job>, payload: &Payload<'_>) -> Result<()> {
+        let unit = Unit::next(job, 1);
+        job.end_input();
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Running) {
+            let fate = state.fate();
+            state.settle(&unit, fate);
+            return Ok(());
+        }
+        state.collect();
+        self.place_task(&mut state, unit, payload)
+    }
+
+    /// Adds a task to an open job.
+    pub(super) fn push(&self, job: &Arc<Job>, payload: &Payload<'_>) -> Result<()> {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Running | Phase::Closing) {
+            return Err(Error::misuse("Pool not running"));
+        }
+        state.collect();
+        let unit = Unit::next(job, 1);
+        self.place_task(&mut state, unit, payload).inspect_err(|_| job.unmake_task(1))
+    }
+
+    fn place_task(&self, state: &mut State, unit: Unit, payload: &Payload<'_>) -> Result<()> {
+        let unit = if state.queue.is_empty() {
+            match state.send(&self.settings, unit, payload)? {
+                Ok(()) => return Ok(()),
+                Err(unit) => unit,
+            }
+        } else {
+            unit
+        };
+        state.queue.push_back(Queued::Task(unit, payload.to_owned()));
+        let pull = state.dispatch(&self.settings);
+        if pull.is_some() {
+            self.hall.back().ring();
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_error(&self, job: &Arc<Job>, error: Box<dyn Any + Send>) {
+        let unit = Unit::next(job, 1);
+        self.lock().settle(&unit, Outcome::Unsent(error));
+        self.wake_all();
+    }
+
+    pub(super) fn end_input(&self, job: &Arc<Job>) {
+        let mut state = self.lock();
+        state.open.retain(|open| !Arc::ptr_eq(open, job));
+        if job.end_input() {
+            state.complete(job);
+        }
+        state.dismiss_if_done();
+        drop(state);
+        self.wake_all();
+        self.ring_if_needed();
+    }
+
+    /// Wakes the supervisor if there is something that only it does.
+    pub(super) fn ring_if_needed(&self) {
+        let state = self.lock();
+        if !state.callbacks.is_empty() || state.refused.is_some() {
+            drop(state);
+            self.hall.back().ring();
+        }
+    }
+
+    /// Puts a job with a source in the queue and sends what fits.
+    pub(super) fn add_source(&self, job: &Arc<Job>) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Running) {
+            state.queue.push_back(Queued::Source(Arc::clone(job)));
+        } else {
+            state.abandon(job);
+        }
+        drop(state);
+        self.pump();
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Running) {
+            state.phase = Phase::Closing;
+            state.dismiss_if_done();
+        }
+        let failed = matches!(state.phase, Phase::Failed(_));
+        drop(state);
+        if failed {
+            self.terminate();
+        }
+        self.hall.back().ring();
+    }
+
+    /// Fails the pool: every task ends with the reason, the workers are ended.
+    pub(super) fn fail(&self, failure: Failure) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Running | Phase::Closing) {
+            let closing = matches!(state.phase, Phase::Closing);
+            state.phase = Phase::Failed(failure);
+            let jobs = state.settle_all();
+            if closing {
+                state.phase = Phase::Terminated;
+            }
+            drop(state);
+            drop(jobs);
+            self.end_workers();
+        }
+        self.wake_all();
+        self.hall.back().ring();
+    }
+
+    pub(super) fn terminate(&self) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Ended) {
+            state.phase = Phase::Terminated;
+        }
+        let jobs = state.settle_all();
+        drop(state);
+        drop(jobs);
+        self.wake_all();
+        self.end_workers();
+        self.hall.back().ring();
+    }
+
+    /// SIGTERM to all, and SIGKILL to those that are still there after the grace.
+    fn end_workers(&self) {
+        let children: Vec<_> =
+            self.lock().members().map(|member| Arc::clone(&member.child)).collect();
+        for child in &children {
+            // A process that has ended already is no error.
+            let _ = child.signal(crate::process::SIGTERM);
+        }
+        let deadline = Instant::now() + GRACE;
+        for child in &children {
+            while let Err(error) = child.wait(Some(deadline)) {
+                if !error.is_interrupted() {
+                    let _ = child.signal(crate::process::SIGKILL);
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A job: the tasks of one call, and their outcomes.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::functions::Function;
+use super::{Lost, Source};
+use crate::channel::Message;
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, fixed};
+
+/// How a task ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It returned, with the face's encoding of the result.
+    Returned(Message),
+    /// It raised, with the face's encoding of the exception.
+    Raised(Message),
+    /// Its input could not be encoded; the face's own error.
+    Unsent(Box<dyn Any + Send>),
+    /// The worker refused to start; the face's encoding of the reason.
+    Refused(Arc<Message>),
+    /// It will never end by itself.
+    Lost(Lost),
+}
+
+/// One task's outcome, with its place in the job.
+#[derive(Debug)]
+pub struct Settled {
+    /// Which task of the job, from 0.
+    pub index: u64,
+    /// How many items the task had.
+    pub items: usize,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Runs when a job is complete, on the supervisor's thread, before anybody sees it complete.
+pub type Callback = Box<dyn FnOnce() + Send>;
+
+/// What a job is made of besides its tasks.
+#[derive(Default)]
+pub struct JobOptions {
+    /// Runs when the job is complete.
+    pub callback: Option<Callback>,
+    /// How many items make a task of a [`Source`]; `None` sizes them by measured time.
+    pub chunk: Option<usize>,
+    /// Opaque to the engine: tells the worker's face what to do with the task.
+    pub tag: u8,
+}
+
+static JOBS: fixed::AtomicU64 = fixed::AtomicU64::new(1);
+
+pub(super) struct Job {
+    /// Tells the jobs of this process apart.
+    pub(super) number: u64,
+    pub(super) function: Arc<Function>,
+    pub(super) tag: u8,
+    pub(super) chunk: Option<usize>,
+    pub(super) urgent: bool,
+    /// Running mean of a task's time, and of an item's; in nanoseconds, 0 before the first.
+    pub(super) task_time: AtomicU64,
+    pub(super) item_time: AtomicU64,
+    /// Set once everything is settled and the callback has run.
+    complete: AtomicBool,
+    state: Mutex<JobState>,
+    pub(super) source: Mutex<Option<Box<dyn Source>>>,
+}
+
+struct JobState {
+    /// Tasks made so far.
+    made: u64,
+    /// Items in them.
+    items: u64,
+    unsettled: u64,
+    /// No more tasks will be made.
+    input_ended: bool,
+    /// Outcomes not yet taken, in the order of their arrival.
+    settled: VecDeque<Settled>,
+    callback: Option<Callback>,
+}
+
+impl Job {
+    pub(super) fn new(
+        function: Arc<Function>,
+        source: Option<Box<dyn Source>>,
+        options: JobOptions,
+    ) -> Self {
+        let state = JobState {
+            made: 0,
+            items: 0,
+            unsettled: 0,
+            input_ended: false,
+            settled: VecDeque::new(),
+            callback: options.callback,
+        };
+        Self {
+            // Relaxed: only that no two are the same matters.
+            number: JOBS.fetch_add(1, Ordering::Relaxed),
+            function,
+            tag: options.tag,
+            chunk: options.chunk,
+            urgent: state.callback.is_some(),
+            task_time: AtomicU64::new(0),
+            item_time: AtomicU64::new(0),
+            complete: AtomicBool::new(false),
+            state: Mutex::new(state),
+            source: Mutex::new(source),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, JobState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the next task of the job: its index and its first item's number.
+    pub(super) fn make_task(&self, items: usize) -> (u64, u64) {
+        let mut state = self.lock();
+        let task = (state.made, state.items);
+        state.made += 1;
+        state.items += items as u64;
+        state.unsettled += 1;
+        task
+    }
+
+    /// Takes a task back that was just made and is sent nowhere.
+    pub(super) fn unmake_task(&self, items: usize) {
+        let mut state = self.lock();
+        state.made -= 1;
+        state.items -= items as u64;
+        state.unsettled -= 1;
+    }
+
+    /// Stores an outcome; true if the job is complete but for its callback.
+    pub(super) fn settle(&self, settled: Settled) -> bool {
+        let mut state = self.lock();
+        state.settled.push_back(settled);
+        state.unsettled -= 1;
+        self.is_over(&state)
+    }
+
+    /// No more tasks come; true if the job is complete but for its callback.
+    pub(super) fn end_input(&self) -> bool {
+        let mut state = self.lock();
+        let first = !state.input_ended;
+        state.input_ended = true;
+        first && self.is_over(&state)
+    }
+
+    fn is_over(&self, state: &JobState) -> bool {
+        state.input_ended && state.unsettled == 0
+    }
+
+    pub(super) fn take_callback(&self) -> Option<Callback> {
+        self.lock().callback.take()
+    }
+
+    pub(super) fn has_callback(&self) -> bool {
+        self.lock().callback.is_some()
+    }
+
+    pub(super) fn set_complete(&self) {
+        // Release: pairs with the acquire load in `is_complete`; what the callback did is seen.
+        self.complete.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        // Acquire: pairs with the release store in `set_complete`.
+        self.complete.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_settled(&self) -> bool {
+        !self.lock().settled.is_empty()
+    }
+
+    pub(super) fn take_settled(&self) -> Option<Settled> {
+        self.lock().settled.pop_front()
+    }
+
+    pub(super) fn take_all(&self) -> Vec<Settled> {
+        let mut all: Vec<_> = self.lock().settled.drain(..).collect();
+        all.sort_unstable_by_key(|settled| settled.index);
+        all
+    }
+
+    pub(super) fn unsettled(&self) -> u64 {
+        self.lock().unsettled
+    }
+
+    /// Takes note of how long a task ran.
+    pub(super) fn measure(&self, nanoseconds: u64, items: usize) {
+        mean(&self.task_time, nanoseconds);
+        mean(&self.item_time, nanoseconds / items.max(1) as u64);
+    }
+}
+
+/// Moves a running mean towards `value`. Only the thread that holds the pool's lock does this, so
+/// Relaxed loads and stores lose nothing.
+fn mean(mean: &AtomicU64, value: u64) {
+    let old = mean.load(Ordering::Relaxed);
+    let new = if old == 0 { value } else { old - old / 8 + value / 8 };
+    mean.store(new.max(1), Ordering::Relaxed);
+}

@@ -1,0 +1,337 @@
+#![doc = include_str!("README.md")]
+
+mod attend;
+mod dispatch;
+mod functions;
+mod inner;
+mod job;
+mod member;
+mod supervisor;
+mod worker;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use self::functions::Function;
+pub use self::job::{Callback, JobOptions, Outcome, Settled};
+pub use self::worker::{Order, Task, Worker};
+pub use crate::channel::link::Seat;
+
+use self::inner::Inner;
+use self::job::Job;
+use crate::channel::Payload;
+use crate::process::{Child, ExitStatus};
+use crate::{Error, Result};
+
+/// A face's own error on its way through the engine.
+pub type FaceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Starts worker processes: the face knows how.
+pub trait Spawner: Send + Sync + 'static {
+    /// Starts a process that calls [`Worker::new`] with this seat. Runs on the thread that makes
+    /// the pool and, for replacements, on the supervisor's.
+    ///
+    /// # Errors
+    ///
+    /// The process could not be started; the pool tries again later.
+    fn start(&self, seat: Seat) -> std::result::Result<Arc<Child>, FaceError>;
+
+    /// A worker has ended and been waited for.
+    fn ended(&self, child: &Child) {
+        let _ = child;
+    }
+}
+
+/// What a pool is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many workers; at least 1.
+    pub workers: usize,
+    /// Replace a worker after so many tasks.
+    pub max_tasks_per_worker: Option<u64>,
+}
+
+/// A batch of items from a [`Source`].
+pub struct Batch {
+    /// How many items; at least 1.
+    pub items: usize,
+    /// Their encoding, or the face's own error, which becomes the task's outcome.
+    pub body: std::result::Result<Box<dyn Encoded>, Box<dyn Any + Send>>,
+}
+
+/// Bytes ready to be sent.
+pub trait Encoded: Send {
+    /// Calls `f` once with the bytes.
+    fn visit(&self, f: &mut dyn FnMut(&Payload<'_>));
+}
+
+/// Where the items of a job come from. It is asked by whichever thread has room to send them.
+pub trait Source: Send {
+    /// The next batch of at most `limit` items; `None` when there are no more.
+    fn next(&mut self, limit: usize) -> Option<Batch>;
+
+    /// How many items are left.
+    fn remaining(&self) -> usize;
+}
+
+/// Why a task has neither a result nor an exception of its own.
+#[derive(Clone, Debug)]
+pub enum Lost {
+    /// The worker died while it ran the task.
+    Died(Death),
+    /// The pool was terminated first.
+    Terminated,
+    /// The pool cannot go on.
+    Failed(Arc<str>),
+}
+
+/// The death of a worker in the middle of a task.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    /// The worker's process id.
+    pub pid: u32,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The item that it was at, counted from 0 over the whole job.
+    pub item: u64,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Died(Death { pid, status, item }) => {
+                write!(f, "worker {pid} died while it ran task {item}: {status}")
+            }
+            Self::Terminated => f.write_str("the pool was terminated before the task ended"),
+            Self::Failed(reason) => write!(f, "the pool has failed: {reason}"),
+        }
+    }
+}
+
+/// A pool of worker processes that moves opaque bytes: the faces stand on it.
+pub struct RawPool {
+    inner: Arc<Inner>,
+}
+
+impl RawPool {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// The settings are wrong, or a worker could not be started; those that were are ended.
+    pub fn new(settings: Settings, spawner: impl Spawner) -> std::result::Result<Self, FaceError> {
+        if settings.workers == 0 {
+            return Err(Error::misuse("Number of processes must be at least 1").into());
+        }
+        let inner = Arc::new(Inner::new(settings, Box::new(spawner))?);
+        let pool = Self { inner };
+        pool.inner.hire_all()?;
+        supervisor::start(&pool.inner)?;
+        Ok(pool)
+    }
+
+    /// The function with this encoding, under the number that workers know it by.
+    ///
+    /// # Errors
+    ///
+    /// The pool belongs to another process.
+    pub fn function(&self, body: &[u8]) -> Result<Arc<Function>> {
+        self.inner.check_process()?;
+        Ok(self.inner.lock().functions.intern(body))
+    }
+
+    /// Opens a job to which tasks are given one by one.
+    ///
+    /// # Errors
+    ///
+    /// The pool does not run ([`Error::is_misuse`]) or belongs to another process.
+    pub fn open(&self, function: Arc<Function>, options: JobOptions) -> Result<JobHandle> {
+        self.inner.check_running()?;
+        let job = Arc::new(Job::new(function, None, options));
+        self.inner.lock().open.push(Arc::clone(&job));
+        Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
+    }
+
+    /// Starts a job of one task.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`]; or the payload cannot be sent.
+    pub fn call(
+        &self,
+        function: Arc<Function>,
+        payload: &Payload<'_>,
+        options: JobOptions,
+    ) -> Result<JobHandle> {
+        self.inner.check_running()?;
+        let job = Arc::new(Job::new(function, None, options));
+        self.inner.call(&job, payload)?;
+        Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
+    }
+
+    /// Starts a job over all that `source` has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn submit(
+        &self,
+        function: Arc<Function>,
+        source: Box<dyn Source>,
+        options: JobOptions,
+    ) -> Result<JobHandle> {
+        self.inner.check_running()?;
+        let job = Arc::new(Job::new(function, Some(source), options));
+        self.inner.add_source(&job);
+        Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
+    }
+
+    /// No more jobs; the workers leave when the last task has ended.
+    ///
+    /// # Errors
+    ///
+    /// The pool belongs to another process.
+    pub fn close(&self) -> Result<()> {
+        self.inner.check_process()?;
+        self.inner.close();
+        Ok(())
+    }
+
+    /// Ends the workers now and settles every task that has no outcome yet.
+    ///
+    /// # Errors
+    ///
+    /// The pool belongs to another process.
+    pub fn terminate(&self) -> Result<()> {
+        self.inner.check_process()?;
+        self.inner.terminate();
+        Ok(())
+    }
+
+    /// Waits until all workers have gone, after a close or a terminate.
+    ///
+    /// # Errors
+    ///
+    /// The deadline has passed or a signal arrived; call again.
+    pub fn join(&self, deadline: Option<Instant>) -> Result<()> {
+        self.inner.check_process()?;
+        self.inner.wait(deadline, || self.inner.has_ended())
+    }
+
+    /// The workers' process ids.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        self.inner.lock().members().map(|member| member.child.pid()).collect()
+    }
+}
+
+impl fmt::Debug for RawPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawPool").field("pids", &self.pids()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for RawPool {
+    fn drop(&mut self) {
+        if self.inner.check_process().is_ok() && !self.inner.has_ended() {
+            self.inner.terminate();
+        }
+    }
+}
+
+/// The caller's hold on a job.
+pub struct JobHandle {
+    job: Arc<Job>,
+    inner: Arc<Inner>,
+}
+
+impl JobHandle {
+    /// Adds a task to a job made by [`RawPool::open`].
+    ///
+    /// # Errors
+    ///
+    /// The pool was terminated or has failed meanwhile, or the payload cannot be sent.
+    pub fn push(&self, payload: &Payload<'_>) -> Result<()> {
+        self.inner.check_process()?;
+        self.inner.push(&self.job, payload)
+    }
+
+    /// Settles the job's next task with the face's own error: its input could not be had.
+    pub fn push_error(&self, error: Box<dyn Any + Send>) {
+        self.inner.push_error(&self.job, error);
+    }
+
+    /// Says that a job made by [`RawPool::open`] gets no more tasks.
+    pub fn end(&self) {
+        self.inner.end_input(&self.job);
+    }
+
+    /// Whether every task of the job has its outcome and the callback has run.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.job.is_complete()
+    }
+
+    /// Waits until the job is complete.
+    ///
+    /// # Errors
+    ///
+    /// The deadline has passed or a signal arrived; call again.
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<()> {
+        if self.job.is_complete() {
+            return Ok(());
+        }
+        self.inner.check_process()?;
+        self.inner.wait(deadline, || self.job.is_complete())
+    }
+
+    /// Waits until an outcome can be taken; false if the job is complete and all were taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    pub fn wait_settled(&self, deadline: Option<Instant>) -> Result<bool> {
+        let settled = || self.job.has_settled();
+        if !settled() && !self.job.is_complete() {
+            self.inner.check_process()?;
+            self.inner.wait(deadline, || settled() || self.job.is_complete())?;
+        }
+        Ok(settled())
+    }
+
+    /// Waits until fewer than `limit` tasks of the job are without outcome.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    pub fn wait_room(&self, limit: u64, deadline: Option<Instant>) -> Result<()> {
+        self.inner.check_process()?;
+        self.inner.wait(deadline, || self.job.unsettled() < limit)
+    }
+
+    /// Takes the outcome that arrived first and was not taken yet.
+    #[must_use]
+    pub fn take(&self) -> Option<Settled> {
+        self.job.take_settled()
+    }
+
+    /// Takes all outcomes not taken yet, in the order of the tasks.
+    #[must_use]
+    pub fn take_all(&self) -> Vec<Settled> {
+        self.job.take_all()
+    }
+}
+
+impl fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle").field("complete", &self.is_complete()).finish_non_exhaustive()
+    }
+}
+
+/// Work that a worker is given ahead, in time: while it does that, the parent can attend.
+const AHEAD: Duration = Duration::from_micros(500);
+
+/// The work that one task of a self-sizing [`Source`] should hold.
+const BATCH: Duration = Duration::from_millis(1);

@@ -1,0 +1,145 @@
+//! The fork server, seen from the process that uses it.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::serve::{ASK_FORK, ASK_KILL, MAX_REQUEST, REPLY_LEN, Reply};
+use super::{Child, Command, ExitStatus, lifeline};
+use crate::sys::socket::{self, Message};
+use crate::sys::{event, poll};
+use crate::{Error, Result};
+
+/// A process that forks at our request: a small, clean one, in which no lock is held.
+///
+/// Dropping it has the server end once the children that it forked have ended.
+pub struct ForkServer {
+    /// Shared with the children, which may outlive this object.
+    server: Arc<Child>,
+    control: OwnedFd,
+    /// Held from a request to its reply.
+    turn: Mutex<()>,
+}
+
+impl ForkServer {
+    /// Starts the server: the program that `make` tells, which calls [`super::serve`] with the
+    /// descriptor of which `make` gets the number. It also finds open this process's
+    /// [`lifeline::line`], under its number, which it should [`lifeline::watch`] first thing.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be started, or the system is out of descriptors.
+    pub fn start<'fd>(make: impl FnOnce(RawFd) -> Command<'fd>) -> Result<Self> {
+        let line = lifeline::line()?;
+        let (control, theirs) = socket::pair()?;
+        let mut command: Command<'_> = make(theirs.as_raw_fd());
+        let server = Arc::new(command.fd(theirs.as_fd()).fd(line).spawn()?);
+        Ok(Self { server, control, turn: Mutex::new(()) })
+    }
+
+    /// The server's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// The server itself.
+    #[must_use]
+    pub fn process(&self) -> &Child {
+        &self.server
+    }
+
+    /// Has the server fork, and hands the new process `request` and copies of `fds`.
+    ///
+    /// The child's status comes by way of the server. If that is killed before it could tell, the
+    /// status is unknown (255).
+    ///
+    /// # Errors
+    ///
+    /// `is_closed` when the server is gone. The system's error if it could not fork.
+    pub fn fork(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Child> {
+        self.server.check_owner()?;
+        if request.len() >= MAX_REQUEST || fds.len() >= socket::MAX_FDS {
+            return Err(Error::misuse("the request to a fork server is too large"));
+        }
+        let cell = event::cell()?;
+        let fds: Vec<_> = [cell.as_fd()].into_iter().chain(fds.iter().copied()).collect();
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.send(ASK_FORK, request, &fds)?;
+        let reply = self.receive()?;
+        drop(turn);
+        self.adopt(reply, cell)
+    }
+
+    /// Tells the server to end, and waits until it has: when its last child has ended.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Child::wait`].
+    pub fn stop(&self, deadline: Option<Instant>) -> Result<ExitStatus> {
+        self.server.check_owner()?;
+        socket::shut_down(&self.control);
+        self.server.wait(deadline)
+    }
+
+    fn send(&self, what: u8, body: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut bytes = vec![what];
+        bytes.extend_from_slice(body);
+        socket::send(&self.control, &bytes, fds)
+    }
+
+    /// The reply to the request just sent. Signals do not end this wait, or the reply would be
+    /// taken for that to the next request; it is as short as a fork.
+    fn receive(&self) -> Result<Message> {
+        loop {
+            // Besides the socket the process itself, of whose end others may hold a copy.
+            let ready = match poll::poll([self.control.as_fd(), self.server.sentinel()], None) {
+                Err(error) if error.is_interrupted() => continue,
+                ready => ready?,
+            };
+            match socket::try_receive(&self.control, REPLY_LEN)? {
+                Some(message) => return Ok(message),
+                None if ready.has(1) => return Err(Error::closed("the fork server")),
+                None => {}
+            }
+        }
+    }
+
+    /// Makes a child of the server's reply.
+    fn adopt(&self, mut reply: Message, cell: OwnedFd) -> Result<Child> {
+        match Reply::from_bytes(&reply.bytes)? {
+            Reply::Failed { errno } => {
+                Err(Error::os("fork in the fork server", io::Error::from_raw_os_error(errno)))
+            }
+            Reply::Forked { pid } => match reply.fds.pop() {
+                Some(pidfd) => Ok(Child::served(pid, pidfd, cell, self.server.clone())),
+                None => Err(self.discard(pid)),
+            },
+        }
+    }
+
+    /// There was no room for the descriptor of child `pid`: only the server can still end it.
+    fn discard(&self, pid: u32) -> Error {
+        // If this fails the server is gone, and with it everybody who could name the child
+        // safely; the lifeline is left.
+        let _ = self.send(ASK_KILL, &pid.to_ne_bytes(), &[]);
+        Error::os("receive a pidfd", io::Error::from_raw_os_error(libc::EMFILE))
+    }
+}
+
+impl Drop for ForkServer {
+    fn drop(&mut self) {
+        // A forked copy leaves the connection to the original.
+        if self.server.check_owner().is_ok() {
+            socket::shut_down(&self.control);
+        }
+    }
+}
+
+impl fmt::Debug for ForkServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForkServer").field("pid", &self.pid()).finish_non_exhaustive()
+    }
+}

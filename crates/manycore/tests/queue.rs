@@ -1,0 +1,629 @@
+//! The queue between processes: order, limits, memory, and what deaths do to it.
+
+mod support;
+
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use manycore::channel::Queue;
+use manycore::process::Command;
+use support::{Child, Numbers, fork, soon, watchdog};
+
+/// An item of `len` bytes that shows who made it, which one it is, and whether it is whole.
+fn item(maker: u32, number: u32, len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = [maker, number].iter().flat_map(|n| n.to_le_bytes()).collect();
+    bytes.extend((0..len).map(|i| (i as u32 ^ number) as u8));
+    bytes
+}
+
+/// The maker and the number of a whole item.
+fn check(bytes: &[u8]) -> (u32, u32) {
+    let number = |i: usize| u32::from_le_bytes(bytes[i * 4..][..4].try_into().unwrap());
+    let (maker, number) = (number(0), number(1));
+    assert!(bytes == item(maker, number, bytes.len() - 8), "item {number} of {maker} is damaged");
+    (maker, number)
+}
+
+/// How much memory the log has.
+fn log_memory(queue: &Queue) -> u64 {
+    let (_, log) = queue.share().unwrap();
+    // SAFETY: `fstat` fills in the zeroed struct.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        assert_eq!(libc::fstat(log.as_raw_fd(), &raw mut stat), 0);
+        stat.st_blocks as u64 * 512
+    }
+}
+
+/// Another process's view of the queue, in this one.
+fn attach(queue: &Queue) -> Queue {
+    let (segment, log) = queue.share().unwrap();
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+    Queue::attach(own(segment), own(log)).unwrap()
+}
+
+#[test]
+fn items_come_out_in_the_order_they_went_in() {
+    let queue = Queue::new(0).unwrap();
+    for len in [0, 1, 7, 8, 100, 4087, 4088, 4089, 1 << 20, (2 << 20) - 8, 2 << 20, 9 << 20, 3] {
+        queue.put(&[&item(0, len as u32, len)], None).unwrap();
+    }
+    assert_eq!(queue.len(), 13);
+    for len in [0, 1, 7, 8, 100, 4087, 4088, 4089, 1 << 20, (2 << 20) - 8, 2 << 20, 9 << 20, 3] {
+        let bytes = queue.get(None).unwrap();
+        assert_eq!((check(&bytes), bytes.len()), ((0, len as u32), len + 8));
+    }
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn parts_are_put_together() {
+    let queue = Queue::new(0).unwrap();
+    queue.put(&[b"ab", b"", b"cde"], None).unwrap();
+    queue.put(&[], None).unwrap();
+    let big = vec![1; 3 << 20];
+    queue.put(&[&big, b"", &big[..5]], None).unwrap();
+    queue.put(&[b"in the log", &[], b" as well"], None).unwrap();
+    let many: Vec<&[u8]> = (0..5000).map(|_| &b"x"[..]).collect();
+    queue.put(&many, None).unwrap();
+    assert_eq!(queue.get(None).unwrap(), b"abcde");
+    assert_eq!(queue.get(None).unwrap(), b"");
+    assert_eq!(queue.get(None).unwrap(), vec![1; (3 << 20) + 5]);
+    assert_eq!(queue.get(None).unwrap(), b"in the log as well");
+    assert_eq!(queue.get(None).unwrap(), vec![b'x'; 5000]);
+}
+
+#[test]
+fn any_mixture_keeps_its_order() {
+    for seed in 0..8 {
+        let queue = Queue::new(0).unwrap();
+        let mut numbers = Numbers::new(seed);
+        let (mut put, mut got) = (0, 0);
+        let backlog = [3, 30, 300][seed as usize % 3];
+        let mut buffer = Vec::new();
+        while got < 1500 {
+            if put - got < numbers.below(backlog) as u32 {
+                let len = match numbers.below(20) {
+                    0 => numbers.below(5 << 20),
+                    1..5 => numbers.below(300 << 10),
+                    _ => numbers.below(200),
+                };
+                queue.put(&[&item(0, put, len as usize)], None).unwrap();
+                put += 1;
+            } else if put > got {
+                queue.get_into(&mut buffer, None).unwrap();
+                assert_eq!(check(&buffer), (0, got));
+                got += 1;
+            }
+            assert_eq!(queue.len(), (put - got) as usize);
+        }
+    }
+}
+
+#[test]
+fn a_bounded_queue_is_full_and_has_room_again() {
+    let _watchdog = watchdog("a bounded queue");
+    let queue = Queue::new(2).unwrap();
+    assert_eq!(queue.maxsize(), 2);
+    queue.put(&[b"1"], None).unwrap();
+    assert!(!queue.is_full());
+    queue.put(&[b"2"], soon(0)).unwrap();
+    assert!(queue.is_full());
+    assert!(queue.put(&[b"3"], soon(0)).unwrap_err().is_timeout());
+    assert!(queue.put(&[b"3"], soon(10)).unwrap_err().is_timeout());
+    thread::scope(|scope| {
+        scope.spawn(|| queue.put(&[b"3"], None).unwrap());
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!((queue.len(), queue.get(None).unwrap()), (2, b"1".to_vec()));
+    });
+    assert_eq!(queue.get(soon(0)).unwrap(), b"2");
+    assert_eq!(queue.get(None).unwrap(), b"3");
+    assert!(!Queue::new(0).unwrap().is_full());
+}
+
+#[test]
+fn an_empty_queue_lets_wait() {
+    let _watchdog = watchdog("an empty queue");
+    let queue = Queue::new(0).unwrap();
+    assert!(queue.get(soon(0)).unwrap_err().is_timeout());
+    let before = Instant::now();
+    assert!(queue.get(soon(30)).unwrap_err().is_timeout());
+    assert!(before.elapsed() >= Duration::from_millis(30));
+    for _ in 0..20 {
+        thread::scope(|scope| {
+            let bytes = scope.spawn(|| queue.get(None).unwrap());
+            thread::sleep(Duration::from_millis(3));
+            queue.put(&[b"wake up"], None).unwrap();
+            assert_eq!(bytes.join().unwrap(), b"wake up");
+        });
+    }
+}
+
+#[test]
+fn a_signal_ends_a_wait_and_loses_nothing() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let _watchdog = watchdog("an interrupted get");
+    // SAFETY: the handler does nothing; without SA_RESTART a wait ends.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut());
+    }
+    let queue = Queue::new(0).unwrap();
+    thread::scope(|scope| {
+        let (id, its_id) = std::sync::mpsc::channel();
+        let getter = scope.spawn(|| {
+            // SAFETY: asks for the id of this thread.
+            id.send(unsafe { libc::pthread_self() }).unwrap();
+            let error = queue.get(None).unwrap_err();
+            assert!(error.is_interrupted());
+            queue.get(None).unwrap()
+        });
+        let id = its_id.recv().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        // SAFETY: the thread is not joined yet, so its id is valid.
+        unsafe { libc::pthread_kill(id, libc::SIGUSR2) };
+        thread::sleep(Duration::from_millis(20));
+        queue.put(&[b"after"], None).unwrap();
+        assert_eq!(getter.join().unwrap(), b"after");
+    });
+}
+
+#[test]
+fn a_child_that_has_put_much_may_end_at_once() {
+    let _watchdog = watchdog("a child");
+    let queue = Queue::new(0).unwrap();
+    fork(|| (0..100).for_each(|i| queue.put(&[&item(1, i, 1 << 20)], None).unwrap())).join();
+    assert_eq!(queue.len(), 100);
+    for i in 0..100 {
+        assert_eq!(check(&queue.get(soon(0)).unwrap()), (1, i));
+    }
+    assert!(log_memory(&queue) <= 8 << 20, "{} bytes", log_memory(&queue));
+}
+
+#[test]
+fn memory_is_given_back_behind_the_readers() {
+    let queue = Queue::new(0).unwrap();
+    let bytes = item(0, 0, 3 << 20);
+    for _ in 0..5 {
+        queue.put(&[&bytes], None).unwrap();
+    }
+    // The log never runs empty, so it never starts again at its beginning.
+    for _ in 0..100 {
+        queue.put(&[&bytes], None).unwrap();
+        assert!(queue.get(None).unwrap() == bytes);
+        assert!(log_memory(&queue) <= 40 << 20, "{} bytes", log_memory(&queue));
+    }
+}
+
+#[test]
+fn another_program_attaches_the_queue() {
+    let _watchdog = watchdog("another program");
+    let (there, back) = (Queue::new(0).unwrap(), Queue::new(1).unwrap());
+    let fds = [there.share().unwrap(), back.share().unwrap()];
+    let fds = fds.iter().flat_map(|pair| [pair.0, pair.1]);
+    let numbers: Vec<_> = fds.clone().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["entry", "--exact", "--nocapture"]).env("QUEUE_TEST_FDS", numbers.join(" "));
+    for fd in fds {
+        command.fd(fd);
+    }
+    let child = command.spawn().unwrap();
+    for i in 0..1000 {
+        there.put(&[&item(0, i, if i % 100 == 0 { 3 << 20 } else { 10 })], None).unwrap();
+    }
+    for i in 0..1000 {
+        assert_eq!(check(&back.get(None).unwrap()), (0, i));
+    }
+    assert_eq!(child.wait(None).unwrap().exitcode(), 0);
+}
+
+/// What the program of the test above does.
+#[test]
+fn entry() {
+    let Ok(fds) = std::env::var("QUEUE_TEST_FDS") else { return };
+    let own = |number: &str| {
+        let fd: RawFd = number.parse().unwrap();
+        // SAFETY: the parent gave us the descriptor, open.
+        unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().unwrap()
+    };
+    let fds: Vec<_> = fds.split(' ').map(own).collect();
+    let [a, b, c, d] = fds.try_into().unwrap();
+    let (there, back) = (Queue::attach(a, b).unwrap(), Queue::attach(c, d).unwrap());
+    for _ in 0..1000 {
+        back.put(&[&there.get(None).unwrap()], None).unwrap();
+    }
+}
+
+#[test]
+fn descriptors_of_something_else_are_refused() {
+    let queue = Queue::new(0).unwrap();
+    let (segment, log) = queue.share().unwrap();
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+    assert!(Queue::attach(own(log), own(segment)).is_err());
+    let block = manycore::memory::Block::new(16 << 20).unwrap();
+    assert!(Queue::attach(own(block.share().unwrap().0), own(log)).is_err());
+}
+
+#[test]
+fn many_put_and_many_get() {
+    const EACH: u32 = 2000;
+    let _watchdog = watchdog("many processes");
+    for maxsize in [0, 1, 5] {
+        let queue = Queue::new(maxsize).unwrap();
+        let seen = Queue::new(0).unwrap();
+        let put = |maker: u32| {
+            let mut numbers = Numbers::new(maker.into());
+            for number in 0..EACH {
+                let len = if numbers.below(100) == 0 { 3 << 20 } else { numbers.below(500) };
+                queue.put(&[&item(maker, number, len as usize)], None).unwrap();
+            }
+        };
+        let get = || {
+            let mut next = [0; 3];
+            loop {
+                let bytes = queue.get(None).unwrap();
+                if bytes.is_empty() {
+                    return;
+                }
+                let (maker, number) = check(&bytes);
+                assert!(number >= next[maker as usize], "order");
+                next[maker as usize] = number + 1;
+                seen.put(&[&bytes[..8]], None).unwrap();
+            }
+        };
+        let getters = [0; 3].map(|_| fork(get));
+        let putters = [0, 1, 2].map(|maker| fork(|| put(maker)));
+        putters.map(Child::join);
+        getters.iter().for_each(|_| queue.put(&[], None).unwrap());
+        getters.map(Child::join);
+        assert_eq!((queue.len(), seen.len()), (0, 3 * EACH as usize));
+        let mut all: Vec<_> = (0..3 * EACH).map(|_| check(&seen.get(None).unwrap())).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 3 * EACH as usize);
+    }
+}
+
+#[test]
+fn threads_put_and_get_at_once() {
+    let _watchdog = watchdog("threads");
+    let queue = Queue::new(3).unwrap();
+    thread::scope(|scope| {
+        for maker in 0..3 {
+            let queue = &queue;
+            scope.spawn(move || {
+                (0..10_000).for_each(|i| queue.put(&[&item(maker, i, 9)], None).unwrap());
+            });
+            scope.spawn(|| (0..10_000).for_each(|_| drop(check(&queue.get(None).unwrap()))));
+        }
+    });
+    assert!(queue.is_empty());
+}
+
+/// Kills children that put and get for all they are worth, at any time, while the parent does the
+/// same and must never wait for ever.
+#[test]
+fn killing_anybody_at_any_time_leaves_the_queue_whole() {
+    let _watchdog = watchdog("a queue whose users were killed");
+    let rounds = 12;
+    for maxsize in [0, 1, 3] {
+        let queue = Queue::new(maxsize).unwrap();
+        let mut numbers = Numbers::new(maxsize.into());
+        for round in 0..rounds {
+            let putter = fork(|| put_for_ever(&queue, 1));
+            let getter = fork(|| {
+                loop {
+                    check(&queue.get(None).unwrap());
+                }
+            });
+            thread::sleep(Duration::from_micros(500 + numbers.below(8_000)));
+            let (first, second) = if round % 2 == 0 { (putter, getter) } else { (getter, putter) };
+            first.kill();
+            second.kill();
+            // Both sides still work, and what comes out is whole and in order.
+            thread::scope(|scope| {
+                scope.spawn(|| queue.put(&[&item(2, round, 1000)], None).unwrap());
+                let mut last = None;
+                loop {
+                    match check(&queue.get(None).unwrap()) {
+                        (2, number) => break assert_eq!(number, round),
+                        (_, number) => assert!(last.replace(number) < Some(number)),
+                    }
+                }
+            });
+            assert!(queue.is_empty());
+        }
+    }
+}
+
+fn put_for_ever(queue: &Queue, maker: u32) {
+    let mut numbers = Numbers::new(7);
+    for number in 0.. {
+        let len = if numbers.below(50) == 0 { 3 << 20 } else { numbers.below(300) };
+        queue.put(&[&item(maker, number, len as usize)], None).unwrap();
+    }
+}
+
+/// Single-steps a child through `f` and kills it after `steps` instructions. Whether it had come
+/// to the end of `f` before.
+fn kill_after(steps: u32, f: impl FnOnce()) -> bool {
+    let mut child = fork(|| {
+        // SAFETY: plain system calls; the parent traces us and goes on with us after the stop.
+        unsafe {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            libc::raise(libc::SIGSTOP);
+        }
+        f();
+    });
+    let mut left = steps;
+    loop {
+        let status = child.wait();
+        if libc::WIFEXITED(status) {
+            assert_eq!(status, 0, "the child has failed");
+            return true;
+        }
+        if left == 0 {
+            child.kill();
+            return false;
+        }
+        left -= 1;
+        // SAFETY: the child is stopped and traced by this thread.
+        unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, child.pid(), 0, 0) };
+    }
+}
+
+/// Kills a child after 1, 2, 3 … instructions of `f`, each time with a queue that `prepare` has
+/// made, and looks with `verify` what is left of it. Steps by `stride` instructions.
+fn kill_everywhere(
+    stride: u32,
+    prepare: impl Fn() -> Queue,
+    f: impl Fn(&Queue),
+    verify: impl Fn(&Queue),
+) {
+    let mut steps = 0;
+    loop {
+        let queue = prepare();
+        let done = kill_after(steps, || f(&queue));
+        verify(&queue);
+        if done {
+            return;
+        }
+        steps += stride;
+    }
+}
+
+/// A queue for one item with a warm ring.
+fn small_queue() -> Queue {
+    let queue = Queue::new(1).unwrap();
+    queue.put(&[b"warm"], None).unwrap();
+    queue.get(None).unwrap();
+    queue
+}
+
+/// How far apart the kills are: 1 is every instruction.
+fn stride() -> u32 {
+    std::env::var("MANYCORE_TEST_STRIDE").map_or(61, |stride| stride.parse().unwrap())
+}
+
+#[test]
+fn a_putter_killed_at_any_instruction_leaves_no_half_item_and_no_sleeper() {
+    let _watchdog = watchdog("a queue whose putter was killed");
+    let put = |queue: &Queue| queue.put(&[b"half?"], None).unwrap();
+    kill_everywhere(stride(), small_queue, put, |queue| {
+        assert!(queue.len() <= 1);
+        thread::scope(|scope| {
+            scope.spawn(|| queue.put(&[b"next"], None).unwrap());
+            let first = queue.get(None).unwrap();
+            if first != b"next" {
+                assert_eq!(first, b"half?");
+                assert_eq!(queue.get(None).unwrap(), b"next");
+            }
+        });
+        assert!(queue.is_empty());
+    });
+}
+
+#[test]
+fn a_getter_killed_at_any_instruction_leaves_the_rest_and_no_sleeper() {
+    let _watchdog = watchdog("a queue whose getter was killed");
+    let full = || {
+        let queue = small_queue();
+        queue.put(&[b"first"], None).unwrap();
+        queue
+    };
+    let get = |queue: &Queue| assert_eq!(queue.get(None).unwrap(), b"first");
+    kill_everywhere(stride(), full, get, |queue| {
+        thread::scope(|scope| {
+            scope.spawn(|| queue.put(&[b"next"], None).unwrap());
+            let first = queue.get(None).unwrap();
+            if first != b"next" {
+                assert_eq!(first, b"first");
+                assert_eq!(queue.get(None).unwrap(), b"next");
+            }
+        });
+        assert!(queue.is_empty());
+    });
+}
+
+/// As above, but those who wait have gone to sleep before the one who should wake them is killed.
+/// The dangerous instant is between the change and the wake-up.
+#[test]
+fn sleepers_of_a_killed_process_are_woken_or_need_not_be() {
+    let _watchdog = watchdog("sleepers of a killed process");
+    let mut steps = 0;
+    loop {
+        let queue = small_queue();
+        let done = thread::scope(|scope| {
+            let getter = scope.spawn(|| {
+                let first = queue.get(None).unwrap();
+                if first != b"next" {
+                    assert_eq!(first, b"half?");
+                    assert_eq!(queue.get(None).unwrap(), b"next");
+                }
+            });
+            thread::sleep(Duration::from_millis(2));
+            let done = kill_after(steps, || queue.put(&[b"half?"], None).unwrap());
+            // If the dead one's item is in the queue and nobody was told, this waits for room and
+            // the getter for an item, both for ever.
+            queue.put(&[b"next"], None).unwrap();
+            getter.join().unwrap();
+            done
+        });
+        assert!(queue.is_empty());
+        if done {
+            return;
+        }
+        steps += stride();
+    }
+}
+
+/// As above for the other side: those who wait for room.
+#[test]
+fn sleepers_for_room_survive_the_death_of_a_getter() {
+    let _watchdog = watchdog("sleepers for room");
+    let mut steps = 0;
+    loop {
+        let queue = small_queue();
+        queue.put(&[b"first"], None).unwrap();
+        let done = thread::scope(|scope| {
+            scope.spawn(|| queue.put(&[b"next"], None).unwrap());
+            thread::sleep(Duration::from_millis(2));
+            let done = kill_after(steps, || drop(queue.get(None).unwrap()));
+            let first = queue.get(None).unwrap();
+            if first != b"next" {
+                assert_eq!(first, b"first");
+                assert_eq!(queue.get(None).unwrap(), b"next");
+            }
+            done
+        });
+        assert!(queue.is_empty());
+        if done {
+            return;
+        }
+        steps += stride();
+    }
+}
+
+#[test]
+fn a_killed_sleeper_takes_nobodys_wake_up() {
+    let _watchdog = watchdog("sleepers");
+    for round in 0..20 {
+        let queue = Queue::new(0).unwrap();
+        let sleepers = [0; 3].map(|_| fork(|| drop(queue.get(None).unwrap())));
+        thread::sleep(Duration::from_millis(5));
+        let [first, second, third] = sleepers;
+        // Put and kill at nearly the same time: the first one may or may not take an item.
+        queue.put(&[b"1"], None).unwrap();
+        if round % 2 == 0 {
+            thread::yield_now();
+        }
+        first.kill();
+        queue.put(&[b"2"], None).unwrap();
+        queue.put(&[b"3"], None).unwrap();
+        second.join();
+        third.join();
+    }
+}
+
+#[test]
+fn exhausted_memory_is_an_error_and_the_queue_stays_whole() {
+    let _watchdog = watchdog("exhausted memory");
+    let queue = Queue::new(0).unwrap();
+    queue.put(&[b"before"], None).unwrap();
+    fork(|| {
+        let limit = libc::rlimit { rlim_cur: 20 << 20, rlim_max: 20 << 20 };
+        // SAFETY: plain calls; the signal would end the process instead of failing the write.
+        unsafe {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit);
+        }
+        let error = queue.put(&[&vec![1; 50 << 20]], None).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
+        queue.put(&[&item(0, 1, 10 << 20)], None).unwrap();
+        assert!(queue.put(&[&item(0, 2, 12 << 20)], None).is_err());
+        queue.put(&[&item(0, 3, 100)], None).unwrap();
+    })
+    .join();
+    assert_eq!(queue.get(soon(0)).unwrap(), b"before");
+    assert_eq!(check(&queue.get(soon(0)).unwrap()), (0, 1));
+    assert_eq!(check(&queue.get(soon(0)).unwrap()), (0, 3));
+    assert!(queue.get(soon(0)).unwrap_err().is_timeout());
+    assert!(log_memory(&queue) <= 8 << 20);
+}
+
+#[test]
+fn a_child_of_a_busy_process_uses_the_queue() {
+    let _watchdog = watchdog("a child of a busy process");
+    let queue = Queue::new(4).unwrap();
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while busy.load(std::sync::atomic::Ordering::Relaxed) {
+                queue.put(&[&item(0, 0, 100)], None).unwrap();
+            }
+        });
+        for _ in 0..30 {
+            fork(|| drop(check(&queue.get(None).unwrap()))).join();
+        }
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        while queue.get(soon(20)).is_ok() {}
+    });
+}
+
+/// Figures, not a test: `cargo test --release -p manycore --test queue -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints figures"]
+fn figures() {
+    let queue = Queue::new(0).unwrap();
+    let mut buffer = Vec::new();
+    let measure = |what: &str, bytes: usize, count: u32, f: &mut dyn FnMut()| {
+        let before = Instant::now();
+        f();
+        let each = before.elapsed() / count;
+        let rate = bytes as f64 / each.as_secs_f64() / 1e9;
+        println!("{what:50} {each:>10.1?} {rate:6.2} GB/s");
+    };
+    for bytes in [8, 100, 1000, 64 << 10, 1 << 20, 16 << 20] {
+        let data = vec![1; bytes];
+        let count = (4_000_000_000 / (bytes + 4000)).clamp(50, 200_000) as u32;
+        let what = format!("{bytes} bytes, put and get in one thread");
+        for _ in 0..2 {
+            measure(&what, bytes, count, &mut || {
+                for _ in 0..count {
+                    queue.put(&[&data], None).unwrap();
+                    queue.get_into(&mut buffer, None).unwrap();
+                }
+            });
+        }
+        let what = format!("{bytes} bytes, one process to another");
+        let child = fork(|| (0..2 * count).for_each(|_| queue.put(&[&data], None).unwrap()));
+        for _ in 0..2 {
+            measure(&what, bytes, count, &mut || {
+                (0..count).for_each(|_| queue.get_into(&mut buffer, None).unwrap());
+            });
+        }
+        child.join();
+        drop(attach(&queue));
+    }
+    let data = [1; 100];
+    let count = 500_000;
+    measure("100 bytes, all put, then all got: put", 100, count, &mut || {
+        (0..count).for_each(|_| queue.put(&[&data], None).unwrap());
+    });
+    measure("100 bytes, all put, then all got: get", 100, count, &mut || {
+        (0..count).for_each(|_| queue.get_into(&mut buffer, None).unwrap());
+    });
+    let back = Queue::new(0).unwrap();
+    let count = 20_000;
+    let child =
+        fork(|| (0..count).for_each(|_| back.put(&[&queue.get(None).unwrap()], None).unwrap()));
+    measure("100 bytes, there and back", 100, count, &mut || {
+        for _ in 0..count {
+            queue.put(&[&data], None).unwrap();
+            back.get_into(&mut buffer, None).unwrap();
+        }
+    });
+    child.join();
+}

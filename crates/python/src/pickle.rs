@@ -1,0 +1,236 @@
+//! Pickling into messages and out of them.
+//!
+//! The pickler is the standard library's `ForkingPickler`, so reducers registered with it count.
+//! Large buffers stay out of band (pickle protocol 5) and cross in shared memory.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use manycore::channel::{Message, Payload, View};
+use manycore::pool::Encoded;
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyBufferError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyBytes, PyList};
+
+use crate::unchecked::slice;
+use crate::view::SharedView;
+
+/// Smaller buffers go with the pickle.
+const OUT_OF_BAND: usize = 16 << 10;
+
+/// Pieces of a pickle at least this long are not copied on the way into the message.
+const BY_REFERENCE: usize = 64 << 10;
+
+/// Received buffers at least this long stay in the shared memory that they came in.
+const LEASED: usize = 1 << 20;
+
+/// So many received buffers may stay there; further ones are copied, since each is a mapping and
+/// a process can have some 65,000 of those.
+const LEASES: usize = 1024;
+
+static LEASES_OUT: AtomicUsize = AtomicUsize::new(0);
+
+/// A pickle on its way out.
+#[derive(Default)]
+pub(crate) struct Pickled {
+    bytes: Vec<u8>,
+    /// Long pieces, each with its place in `bytes`.
+    pieces: Vec<(usize, PyUntypedBuffer)>,
+    buffers: Vec<PyUntypedBuffer>,
+}
+
+impl Pickled {
+    /// Calls `f` with the bytes.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&Payload<'_>) -> R) -> R {
+        if self.pieces.is_empty() && self.buffers.is_empty() {
+            return f(&Payload { body: &[&self.bytes], buffers: &[] });
+        }
+        let buffers: Vec<&[u8]> = self.buffers.iter().map(slice).collect();
+        let mut body = Vec::with_capacity(2 * self.pieces.len() + 1);
+        let mut from = 0;
+        for (at, piece) in &self.pieces {
+            body.extend([&self.bytes[from..*at], slice(piece)]);
+            from = *at;
+        }
+        body.push(&self.bytes[from..]);
+        f(&Payload { body: &body, buffers: &buffers })
+    }
+
+    /// The pickle in one piece, if it has no buffers apart.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        debug_assert!(self.buffers.is_empty());
+        if self.pieces.is_empty() {
+            return self.bytes;
+        }
+        self.with(|payload| payload.body.concat())
+    }
+}
+
+impl Encoded for Pickled {
+    fn visit(&self, f: &mut dyn FnMut(&Payload<'_>)) {
+        self.with(|payload| f(payload));
+    }
+}
+
+/// The file that a pickler writes to, and the callable that it offers buffers to.
+#[pyclass(frozen, module = "manycore._engine")]
+struct Sink {
+    pickled: Mutex<Pickled>,
+}
+
+impl Sink {
+    fn take(&self) -> Pickled {
+        std::mem::take(&mut *self.pickled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Pickled) -> R) -> R {
+        f(&mut self.pickled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[pymethods]
+impl Sink {
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            let bytes = bytes.as_bytes();
+            if bytes.len() < BY_REFERENCE {
+                self.with(|pickled| pickled.bytes.extend_from_slice(bytes));
+                return Ok(bytes.len());
+            }
+        }
+        let buffer = PyUntypedBuffer::get(data)?;
+        let len = buffer.len_bytes();
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("a pickle is written in contiguous pieces"));
+        }
+        self.with(|pickled| {
+            if len < BY_REFERENCE {
+                pickled.bytes.extend_from_slice(slice(&buffer));
+            } else {
+                pickled.pieces.push((pickled.bytes.len(), buffer));
+            }
+        });
+        Ok(len)
+    }
+
+    /// True if the buffer is to go with the pickle.
+    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let buffer = PyUntypedBuffer::get(buffer)?;
+        let contiguous = buffer.is_c_contiguous() || buffer.is_fortran_contiguous();
+        if buffer.len_bytes() < OUT_OF_BAND || !contiguous {
+            return Ok(true);
+        }
+        self.with(|pickled| pickled.buffers.push(buffer));
+        Ok(false)
+    }
+}
+
+/// A pickler and its sink, used again and again.
+struct Pickler {
+    pickler: Py<PyAny>,
+    sink: Py<Sink>,
+}
+
+/// Picklers not in use. One is taken out for each pickle, since pickling runs Python code that
+/// may pickle itself or let another thread run.
+static IN_BAND: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
+static WITH_BUFFERS: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
+
+impl Pickler {
+    fn new(py: Python<'_>, with_buffers: bool) -> PyResult<Self> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = CLASS.import(py, "multiprocessing.reduction", "ForkingPickler")?;
+        let sink = Py::new(py, Sink { pickled: Mutex::default() })?;
+        let callback = if with_buffers { Some(&sink) } else { None };
+        let pickler = class.call1((&sink, 5, true, callback))?.unbind();
+        Ok(Self { pickler, sink })
+    }
+
+    fn dump(&self, obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+        let py = obj.py();
+        let pickler = self.pickler.bind(py);
+        let dumped = pickler.call_method1(intern!(py, "dump"), (obj,));
+        pickler.call_method0(intern!(py, "clear_memo"))?;
+        let pickled = self.sink.get().take();
+        dumped.map(|_| pickled)
+    }
+}
+
+/// Pickles an object, its large buffers apart.
+pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+    dump_with(obj, &WITH_BUFFERS, true)
+}
+
+/// Pickles an object in one piece.
+pub(crate) fn dump_in_band(obj: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    dump_with(obj, &IN_BAND, false).map(Pickled::into_bytes)
+}
+
+fn dump_with(
+    obj: &Bound<'_, PyAny>,
+    idle: &Mutex<Vec<Pickler>>,
+    with_buffers: bool,
+) -> PyResult<Pickled> {
+    let known = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let pickler = match known {
+        Some(pickler) => pickler,
+        None => Pickler::new(obj.py(), with_buffers)?,
+    };
+    let pickled = pickler.dump(obj)?;
+    idle.lock().unwrap_or_else(PoisonError::into_inner).push(pickler);
+    Ok(pickled)
+}
+
+/// Unpickles a message.
+pub(crate) fn load(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
+    let body = message.body();
+    let buffers = message.buffers();
+    if buffers.len() == 0 {
+        return loads(py, &pickle_bytes(py, body)?, None);
+    }
+    let buffers = buffers.map(|view| received(py, view)).collect::<PyResult<Vec<_>>>()?;
+    loads(py, &pickle_bytes(py, body)?, Some(PyList::new(py, buffers)?))
+}
+
+/// Unpickles bytes.
+pub(crate) fn load_bytes(py: Python<'_>, bytes: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    loads(py, bytes, None)
+}
+
+fn loads(
+    py: Python<'_>,
+    bytes: &Bound<'_, PyAny>,
+    buffers: Option<Bound<'_, PyList>>,
+) -> PyResult<Py<PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let loads = LOADS.import(py, "_pickle", "loads")?;
+    match buffers {
+        None => loads.call1((bytes,)),
+        Some(buffers) => {
+            let keywords = pyo3::types::PyDict::new(py);
+            keywords.set_item(intern!(py, "buffers"), buffers)?;
+            loads.call((bytes,), Some(&keywords))
+        }
+    }
+    .map(Bound::unbind)
+}
+
+/// The pickle itself: read in place if it is in shared memory, and copied from there by pickle.
+fn pickle_bytes(py: Python<'_>, body: View) -> PyResult<Bound<'_, PyAny>> {
+    if body.is_leased() {
+        return Ok(Bound::new(py, SharedView::new(body, None))?.into_any());
+    }
+    Ok(PyBytes::new(py, &body.to_vec()).into_any())
+}
+
+/// A received buffer: writable, and nobody else's.
+fn received(py: Python<'_>, view: View) -> PyResult<Bound<'_, PyAny>> {
+    if view.is_leased() && view.len() >= LEASED && LEASES_OUT.load(Ordering::Relaxed) < LEASES {
+        LEASES_OUT.fetch_add(1, Ordering::Relaxed);
+        return Ok(Bound::new(py, SharedView::new(view, Some(&LEASES_OUT)))?.into_any());
+    }
+    Ok(PyByteArray::new(py, &view.to_vec()).into_any())
+}

@@ -1,0 +1,391 @@
+//! The parent's side of a pool: jobs in, results out.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use manycore::pool::{
+    Batch, Encoded, FaceError, Function, JobHandle, JobOptions, Lost, Outcome, RawPool, Seat,
+    Settings, Settled, Source, Spawner,
+};
+use manycore::process;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::{OnceLockExt, PyOnceLock};
+use pyo3::types::{PyList, PySlice, PyTuple};
+
+use crate::error::{EngineError, ProcessError, TimeoutError, WorkerDied, deadline, wait};
+use crate::pickle::{self, Pickled};
+use crate::process::Child;
+use crate::worker::{BY_NAME, Mode, is_by_name};
+
+/// A pool's engine. The Python class has the API; this has the work.
+#[pyclass(frozen, module = "manycore._engine", name = "Pool")]
+pub(crate) struct Pool {
+    raw: RawPool,
+}
+
+/// Starts workers through a Python object with `start(link, socket, hall) -> Child` and
+/// `ended(pid)`.
+struct Staff {
+    staff: Py<PyAny>,
+}
+
+impl Spawner for Staff {
+    fn start(&self, seat: Seat) -> Result<Arc<process::Child>, FaceError> {
+        let start = |py: Python<'_>| -> PyResult<Arc<process::Child>> {
+            let [link, socket, hall] = seat.fds().map(|fd| fd.as_raw_fd());
+            let child = self.staff.call_method1(py, intern!(py, "start"), (link, socket, hall))?;
+            Ok(child.bind(py).cast::<Child>()?.get().share())
+        };
+        let child = Python::try_attach(start).ok_or("the interpreter is shutting down")?;
+        Ok(child?)
+    }
+
+    fn ended(&self, child: &process::Child) {
+        // Without an interpreter there is nobody left to tell.
+        let _ = Python::try_attach(|py| {
+            let result = self.staff.call_method1(py, intern!(py, "ended"), (child.pid(),));
+            if let Err(error) = result {
+                error.write_unraisable(py, Some(self.staff.bind(py)));
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl Pool {
+    #[new]
+    fn new(
+        staff: Py<PyAny>,
+        processes: usize,
+        max_tasks_per_worker: Option<u64>,
+    ) -> PyResult<Self> {
+        let settings = Settings { workers: processes, max_tasks_per_worker };
+        // Workers are started by Python code on this thread: the GIL stays with it.
+        let raw = RawPool::new(settings, Staff { staff }).map_err(face_error)?;
+        Ok(Self { raw })
+    }
+
+    /// Calls the function in a worker and waits for the result.
+    fn apply(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let handle = self.send_call(function, args, kwds, None)?;
+        wait(py, None, |deadline| handle.wait(deadline))?;
+        one_value(py, handle.take())
+    }
+
+    /// Starts one call. `callback` is called when it has its outcome.
+    fn call(
+        &self,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyAny>,
+        callback: Option<Py<PyAny>>,
+    ) -> PyResult<Job> {
+        self.send_call(function, args, kwds, callback).map(|handle| Job::new(handle, false))
+    }
+
+    /// Starts a job over a sequence: with `mode` "map", "starmap" or "item".
+    fn submit(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        items: Py<PyAny>,
+        mode: &str,
+        chunk: Option<usize>,
+        callback: Option<Py<PyAny>>,
+    ) -> PyResult<Job> {
+        let mode = parse_mode(mode)?;
+        let (function, tag) = self.function(function, mode)?;
+        let len = items.bind(py).len()?;
+        let source = Box::new(Sequence { items, position: 0, len, mode });
+        let options = JobOptions { callback: callback.map(run_callback), chunk, tag };
+        let handle = py.detach(|| self.raw.submit(function, source, options));
+        Ok(Job::new(handle.map_err(EngineError)?, mode != Mode::Item))
+    }
+
+    /// Opens a job to which items are pushed one by one.
+    fn open(&self, function: &Bound<'_, PyAny>, mode: &str) -> PyResult<Job> {
+        let mode = parse_mode(mode)?;
+        let (function, tag) = self.function(function, mode)?;
+        let options = JobOptions { tag, ..JobOptions::default() };
+        let handle = self.raw.open(function, options).map_err(EngineError)?;
+        Ok(Job::new(handle, mode != Mode::Item))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.raw.close()).map_err(EngineError)?)
+    }
+
+    fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.raw.terminate()).map_err(EngineError)?)
+    }
+
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        wait(py, None, |deadline| self.raw.join(deadline)).map(drop)
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.raw.pids()
+    }
+}
+
+impl Pool {
+    fn function(&self, function: &Bound<'_, PyAny>, mode: Mode) -> PyResult<(Arc<Function>, u8)> {
+        let by_name = if is_by_name(function) { BY_NAME } else { 0 };
+        let body = pickle::dump_in_band(function)?;
+        let function = self.raw.function(&body).map_err(EngineError)?;
+        Ok((function, mode.to_tag() | by_name))
+    }
+
+    fn send_call(
+        &self,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyAny>,
+        callback: Option<Py<PyAny>>,
+    ) -> PyResult<JobHandle> {
+        let py = function.py();
+        let (function, tag) = self.function(function, Mode::Call)?;
+        let pickled = pickle::dump(PyTuple::new(py, [args, kwds])?.as_any())?;
+        let options = JobOptions { tag, callback: callback.map(run_callback), chunk: None };
+        let handle = pickled.with(|payload| self.raw.call(function, payload, options));
+        Ok(handle.map_err(EngineError)?)
+    }
+}
+
+fn parse_mode(mode: &str) -> PyResult<Mode> {
+    match mode {
+        "item" => Ok(Mode::Item),
+        "map" => Ok(Mode::Map),
+        "starmap" => Ok(Mode::Starmap),
+        _ => Err(pyo3::exceptions::PyValueError::new_err("mode must be item, map or starmap")),
+    }
+}
+
+fn face_error(error: FaceError) -> PyErr {
+    match error.downcast::<PyErr>() {
+        Ok(error) => *error,
+        Err(error) => match error.downcast::<manycore::Error>() {
+            Ok(error) => EngineError(*error).into(),
+            Err(error) => ProcessError::new_err(error.to_string()),
+        },
+    }
+}
+
+fn run_callback(callback: Py<PyAny>) -> Box<dyn FnOnce() + Send> {
+    Box::new(move || {
+        let _ = Python::try_attach(|py| {
+            if let Err(error) = callback.call0(py) {
+                error.write_unraisable(py, Some(callback.bind(py)));
+            }
+            drop(callback);
+        });
+    })
+}
+
+/// A list, tuple or range as the source of a job.
+struct Sequence {
+    items: Py<PyAny>,
+    position: usize,
+    len: usize,
+    mode: Mode,
+}
+
+impl Sequence {
+    fn encode(&self, py: Python<'_>, to: usize) -> PyResult<Pickled> {
+        let items = self.items.bind(py);
+        if self.mode == Mode::Item {
+            return pickle::dump(&items.get_item(self.position)?);
+        }
+        let part = PySlice::new(py, self.position as isize, to as isize, 1);
+        pickle::dump(&items.get_item(part)?)
+    }
+}
+
+impl Source for Sequence {
+    fn next(&mut self, limit: usize) -> Option<Batch> {
+        let to = self.len.min(self.position + limit);
+        let items = to - self.position;
+        if items == 0 {
+            return None;
+        }
+        let body = Python::try_attach(|py| self.encode(py, to))?;
+        self.position = to;
+        let body: Result<Box<dyn Encoded>, Box<dyn Any + Send>> = match body {
+            Ok(pickled) => Ok(Box::new(pickled)),
+            Err(error) => Err(Box::new(error)),
+        };
+        Some(Batch { items, body })
+    }
+
+    fn remaining(&self) -> usize {
+        self.len - self.position
+    }
+}
+
+/// One call of the user: its tasks and their outcomes.
+#[pyclass(frozen, module = "manycore._engine")]
+pub(crate) struct Job {
+    handle: JobHandle,
+    /// A task's result is a list, and the job's is all of them joined.
+    lists: bool,
+    value: OnceLock<PyResult<Py<PyAny>>>,
+    iteration: Mutex<Iteration>,
+}
+
+/// How far an iterator over the outcomes has come.
+#[derive(Default)]
+struct Iteration {
+    next: u64,
+    early: BTreeMap<u64, Settled>,
+}
+
+#[pymethods]
+impl Job {
+    /// Whether the outcome is there.
+    fn ready(&self) -> bool {
+        self.handle.is_complete()
+    }
+
+    /// Waits at most `timeout` seconds; whether the outcome is there.
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let done = wait(py, deadline(timeout)?, |deadline| self.handle.wait(deadline))?;
+        Ok(done.is_some())
+    }
+
+    /// The value of a job that is ready; raises its exception.
+    fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let value = self.value.get_or_init_py_attached(py, || self.decode(py));
+        match value {
+            Ok(value) => Ok(value.clone_ref(py)),
+            Err(error) => Err(error.clone_ref(py)),
+        }
+    }
+
+    /// The next outcome's value: in the order of the tasks, or of their ends.
+    fn next(&self, py: Python<'_>, timeout: Option<f64>, ordered: bool) -> PyResult<Py<PyAny>> {
+        let deadline = deadline(timeout)?;
+        loop {
+            if let Some(settled) = self.try_next(ordered) {
+                return value_of(py, settled.outcome);
+            }
+            match wait(py, deadline, |deadline| self.handle.wait_settled(deadline))? {
+                Some(true) => {}
+                Some(false) => return Err(PyStopIteration::new_err(())),
+                None => return Err(TimeoutError::new_err(())),
+            }
+        }
+    }
+
+    /// Pickles one more item and sends it; waits while too many are without outcome.
+    fn push(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: u64) -> PyResult<()> {
+        match pickle::dump(item) {
+            Err(error) => self.handle.push_error(Box::new(error)),
+            Ok(pickled) => {
+                pickled.with(|payload| self.handle.push(payload)).map_err(EngineError)?;
+            }
+        }
+        wait(py, None, |deadline| self.handle.wait_room(limit, deadline)).map(drop)
+    }
+
+    /// The input could not be had: that is the next item's outcome.
+    fn push_error(&self, error: Bound<'_, PyAny>) {
+        self.handle.push_error(Box::new(PyErr::from_value(error)));
+    }
+
+    /// No more items come.
+    fn end(&self, py: Python<'_>) {
+        py.detach(|| self.handle.end());
+    }
+}
+
+impl Job {
+    fn new(handle: JobHandle, lists: bool) -> Self {
+        Self { handle, lists, value: OnceLock::new(), iteration: Mutex::default() }
+    }
+
+    fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if !self.lists {
+            return one_value(py, self.handle.take());
+        }
+        let all = PyList::empty(py);
+        let mut first_error = None;
+        for settled in self.handle.take_all() {
+            match value_of(py, settled.outcome) {
+                Ok(part) => {
+                    all.call_method1(intern!(py, "extend"), (part,))?;
+                }
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match first_error {
+            Some(error) => Err(error),
+            None => Ok(all.into_any().unbind()),
+        }
+    }
+
+    fn try_next(&self, ordered: bool) -> Option<Settled> {
+        if !ordered {
+            return self.handle.take();
+        }
+        let mut iteration = self.iteration.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(settled) = self.handle.take() {
+            iteration.early.insert(settled.index, settled);
+        }
+        let next = iteration.next;
+        let settled = iteration.early.remove(&next)?;
+        iteration.next += 1;
+        Some(settled)
+    }
+}
+
+fn one_value(py: Python<'_>, settled: Option<Settled>) -> PyResult<Py<PyAny>> {
+    match settled {
+        Some(settled) => value_of(py, settled.outcome),
+        None => Err(ProcessError::new_err("the task has no outcome".to_owned())),
+    }
+}
+
+fn value_of(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Outcome::Returned(message) => pickle::load(py, &message),
+        Outcome::Raised(message) => Err(reported(py, pickle::load(py, &message)?)?),
+        Outcome::Refused(message) => Err(reported(py, pickle::load(py, &message)?)?),
+        Outcome::Unsent(error) => Err(unsent(error)),
+        Outcome::Lost(lost) => Err(lost_error(&lost)),
+    }
+}
+
+/// The exception that a worker has reported.
+fn reported(py: Python<'_>, report: Py<PyAny>) -> PyResult<PyErr> {
+    static REBUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let rebuild = REBUILD.import(py, "manycore._worker", "rebuild_exception")?;
+    Ok(PyErr::from_value(rebuild.call1((report,))?))
+}
+
+fn unsent(error: Box<dyn Any + Send>) -> PyErr {
+    match error.downcast::<PyErr>() {
+        Ok(error) => *error,
+        Err(error) => match error.downcast::<manycore::Error>() {
+            Ok(error) => EngineError(*error).into(),
+            Err(_) => ProcessError::new_err("the task could not be sent".to_owned()),
+        },
+    }
+}
+
+fn lost_error(lost: &Lost) -> PyErr {
+    let Lost::Died(death) = lost else { return ProcessError::new_err(lost.to_string()) };
+    let exitcode = death.status.exitcode();
+    WorkerDied::new_err((lost.to_string(), death.pid, exitcode, death.item))
+}

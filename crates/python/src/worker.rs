@@ -1,0 +1,239 @@
+//! The life of a pool worker.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+
+use manycore::channel::{Message, Payload};
+use manycore::pool::{Order, Seat, Task, Worker};
+use pyo3::exceptions::PyKeyboardInterrupt;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::error::EngineError;
+use crate::pickle;
+use crate::unchecked::take_fd;
+
+/// How a task's payload is to be understood.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `(args, kwds)`: one call.
+    Call,
+    /// `x`: one call with one argument.
+    Item,
+    /// A sequence: a call for each `x`; the result is a list.
+    Map,
+    /// A sequence of argument tuples; the result is a list.
+    Starmap,
+}
+
+/// Set in a tag if the function is known by its name only, so that unpickling it once is enough.
+/// Any other function may have state, and each job starts with that of its call.
+pub(crate) const BY_NAME: u8 = 0x80;
+
+impl Mode {
+    pub(crate) fn from_tag(tag: u8) -> Self {
+        match tag & !BY_NAME {
+            0 => Self::Call,
+            1 => Self::Item,
+            2 => Self::Map,
+            _ => Self::Starmap,
+        }
+    }
+
+    pub(crate) fn to_tag(self) -> u8 {
+        match self {
+            Self::Call => 0,
+            Self::Item => 1,
+            Self::Map => 2,
+            Self::Starmap => 3,
+        }
+    }
+}
+
+/// Works until the pool sends this process home.
+///
+/// `prepare` is called first; what it raises fails the pool. `report(exception)` turns an
+/// exception into what the parent gets for it, and `unsendable(error, result)` makes the
+/// exception for a result that cannot be pickled.
+#[pyfunction]
+pub(crate) fn serve_pool(
+    py: Python<'_>,
+    fds: [RawFd; 3],
+    prepare: &Bound<'_, PyAny>,
+    report: &Bound<'_, PyAny>,
+    unsendable: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let [link, socket, hall] = fds;
+    let fds = [take_fd(link)?, take_fd(socket)?, take_fd(hall)?];
+    let worker = Worker::new(Seat::from_fds(fds)).map_err(EngineError)?;
+    let hooks = Hooks { report, unsendable };
+    let mut serving = Serving { worker, functions: HashMap::new(), hooks };
+    if let Err(error) = prepare.call0() {
+        return serving.refuse(py, error);
+    }
+    serving.ready(py)?;
+    serving.serve(py)
+}
+
+struct Hooks<'a, 'py> {
+    report: &'a Bound<'py, PyAny>,
+    unsendable: &'a Bound<'py, PyAny>,
+}
+
+struct Serving<'a, 'py> {
+    worker: Worker,
+    functions: HashMap<u32, Function>,
+    hooks: Hooks<'a, 'py>,
+}
+
+/// A function as it came, and as an object once it was needed.
+struct Function {
+    body: Py<PyBytes>,
+    object: Option<(u64, Py<PyAny>)>,
+}
+
+impl Function {
+    fn get(&mut self, py: Python<'_>, task: &Task) -> PyResult<Py<PyAny>> {
+        if let Some((job, object)) = &self.object
+            && (*job == task.job || task.body.tag() & BY_NAME != 0)
+        {
+            return Ok(object.clone_ref(py));
+        }
+        let object = pickle::load_bytes(py, self.body.bind(py))?;
+        self.object = Some((task.job, object.clone_ref(py)));
+        Ok(object)
+    }
+}
+
+impl<'py> Serving<'_, 'py> {
+    fn serve(&mut self, py: Python<'py>) -> PyResult<()> {
+        loop {
+            match self.worker.try_next().map_err(EngineError)? {
+                None => self.wait(py)?,
+                Some(Order::Define { function, body }) => self.define(py, function, &body),
+                Some(Order::Forget { function }) => drop(self.functions.remove(&function)),
+                Some(Order::Run(task)) => self.run(py, &task)?,
+                Some(Order::Exit) => return Ok(()),
+            }
+        }
+    }
+
+    fn define(&mut self, py: Python<'_>, function: u32, body: &Message) {
+        let body = PyBytes::new(py, &body.body().to_vec()).unbind();
+        self.functions.insert(function, Function { body, object: None });
+    }
+
+    /// Waits for an order. Ctrl-C is the parent's business: here, between two tasks, it is
+    /// nothing, and in a task it is that task's exception.
+    fn wait(&mut self, py: Python<'_>) -> PyResult<()> {
+        match py.detach(|| self.worker.wait()) {
+            Err(error) if error.is_interrupted() => ignore_keyboard_interrupt(py),
+            result => Ok(result.map_err(EngineError)?),
+        }
+    }
+
+    fn ready(&mut self, py: Python<'_>) -> PyResult<()> {
+        until_done(py, || self.worker.ready())
+    }
+
+    fn refuse(&mut self, py: Python<'py>, error: PyErr) -> PyResult<()> {
+        let report = self.report(error, py)?;
+        let payload = Payload { body: &[report.as_bytes()], buffers: &[] };
+        until_done(py, || self.worker.refuse(&payload))
+    }
+
+    fn run(&mut self, py: Python<'py>, task: &Task) -> PyResult<()> {
+        let outcome = self.call(py, task).and_then(|result| self.encode(&result));
+        match outcome {
+            Ok(pickled) => until_done(py, || {
+                pickled.with(|payload| self.worker.reply(task, false, 0, payload))
+            }),
+            Err(error) => {
+                let report = self.report(error, py)?;
+                let payload = Payload { body: &[report.as_bytes()], buffers: &[] };
+                until_done(py, || self.worker.reply(task, true, 0, &payload))
+            }
+        }
+    }
+
+    fn call(&mut self, py: Python<'py>, task: &Task) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.functions.get_mut(&task.function);
+        let function = function.ok_or_else(|| {
+            pyo3::exceptions::PyRuntimeError::new_err("the pool sent no function for the task")
+        })?;
+        let function = function.get(py, task)?.into_bound(py);
+        let argument = pickle::load(py, &task.body)?.into_bound(py);
+        match Mode::from_tag(task.body.tag()) {
+            Mode::Item => function.call1((argument,)),
+            Mode::Call => {
+                let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = argument.extract()?;
+                function.call(args, (!kwds.is_empty()).then_some(&kwds))
+            }
+            Mode::Map => self.call_each(&argument, |item| function.call1((item,))),
+            Mode::Starmap => self.call_each(&argument, |item| {
+                let args = PyTuple::new(py, item.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+                function.call1(args)
+            }),
+        }
+    }
+
+    fn call_each(
+        &self,
+        items: &Bound<'py, PyAny>,
+        call: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let results = PyList::empty(items.py());
+        for (number, item) in items.try_iter()?.enumerate() {
+            self.worker.at_item(number as u32);
+            results.append(call(item?)?)?;
+        }
+        Ok(results.into_any())
+    }
+
+    fn encode(&self, result: &Bound<'py, PyAny>) -> PyResult<pickle::Pickled> {
+        pickle::dump(result).or_else(|error| {
+            let error = error.into_value(result.py());
+            Err(PyErr::from_value(self.hooks.unsendable.call1((error, result))?))
+        })
+    }
+
+    fn report(&self, error: PyErr, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(self.hooks.report.call1((error.into_value(py),))?.cast_into::<PyBytes>()?)
+    }
+}
+
+/// Repeats a call of the engine that signals interrupt, and runs Python's handlers in between.
+fn until_done(
+    py: Python<'_>,
+    mut call: impl FnMut() -> manycore::Result<()> + Send,
+) -> PyResult<()> {
+    loop {
+        match py.detach(&mut call) {
+            Err(error) if error.is_interrupted() => ignore_keyboard_interrupt(py)?,
+            result => return Ok(result.map_err(EngineError)?),
+        }
+    }
+}
+
+fn ignore_keyboard_interrupt(py: Python<'_>) -> PyResult<()> {
+    match py.check_signals() {
+        Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether pickle knows this function by its name only.
+pub(crate) fn is_by_name(function: &Bound<'_, PyAny>) -> bool {
+    let py = function.py();
+    let class = function.get_type();
+    let named = |name| class.name().is_ok_and(|class| class == name);
+    if named("function") || named("type") {
+        return true;
+    }
+    // A builtin is bound to its module; anything else is a method of an object.
+    named("builtin_function_or_method")
+        && function
+            .getattr(intern!(py, "__self__"))
+            .is_ok_and(|owner| owner.get_type().name().is_ok_and(|class| class == "module"))
+}

@@ -1,0 +1,84 @@
+"""What a pool worker does besides the engine's part, and what crosses when a task raises."""
+
+import pickle
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from . import _engine, _stdlib
+
+__all__ = ["Seat", "rebuild_exception", "work"]
+
+
+class Seat:
+    """The descriptors by which a worker finds its pool; picklable while its process starts."""
+
+    def __init__(self, *fds: int) -> None:
+        self.fds = fds
+
+    def __reduce__(self) -> tuple[Callable[..., "Seat"], tuple[Any, ...]]:
+        return _arrive, tuple(map(_stdlib.reduction.DupFd, self.fds))
+
+
+def _arrive(*duplicates: Any) -> Seat:
+    return Seat(*(duplicate.detach() for duplicate in duplicates))
+
+
+def work(
+    seat: Seat,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> None:
+    """Runs in the worker process until the pool sends it home."""
+    if initializer is None:
+        prepare: Callable[[], object] = _nothing
+    else:
+        prepare = partial(initializer, *initargs)
+    _engine.serve_pool(seat.fds, prepare, _report, _stdlib.pool.MaybeEncodingError)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _report(exception: BaseException) -> bytes:
+    """What the parent gets for an exception: text in any case, the exception if it can travel."""
+    lines = traceback.format_exception(exception)
+    name = f"{type(exception).__module__}.{type(exception).__qualname__}"
+    try:
+        carried = _stdlib.pool.ExceptionWithTraceback(exception, exception.__traceback__)
+        pickled = _stdlib.reduction.ForkingPickler.dumps(carried, pickle.HIGHEST_PROTOCOL)
+        travelling = bytes(pickled)
+    except Exception as error:
+        travelling = None
+        lines.append(f"(the exception itself could not be pickled: {error!r})\n")
+    return pickle.dumps((name, _text(exception), "".join(lines), travelling))
+
+
+def _text(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except Exception as error:
+        return f"<no text: {error!r}>"
+
+
+def rebuild_exception(report: tuple[str, str, str, bytes | None]) -> BaseException:
+    """The exception that a worker reported, or a ``RemoteError`` that tells about it."""
+    name, text, trace, travelling = report
+    reason: BaseException | None = None
+    if travelling is not None:
+        try:
+            exception = pickle.loads(travelling)
+            if isinstance(exception, BaseException):
+                return exception
+        except BaseException as error:
+            reason = error
+    from ._errors import RemoteError
+
+    message = f"{name}: {text}"
+    if reason is not None:
+        message += f" (the exception itself could not be unpickled: {reason!r})"
+    error = RemoteError(message)
+    error.__cause__ = _stdlib.pool.RemoteTraceback(trace)
+    return error

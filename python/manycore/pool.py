@@ -1,0 +1,483 @@
+"""Pools of worker processes, with the API of ``multiprocessing.pool``."""
+
+import itertools
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import GenericAlias
+from typing import Any
+
+from . import _engine, _stdlib
+from ._worker import Seat, work
+from .context import TimeoutError
+
+__all__ = ["Pool", "ThreadPool"]
+
+_original = _stdlib.load("pool")
+
+INIT = _original.INIT
+RUN = _original.RUN
+CLOSE = _original.CLOSE
+TERMINATE = _original.TERMINATE
+
+# After `install` others look for these here.
+ExceptionWithTraceback = _original.ExceptionWithTraceback
+MaybeEncodingError = _original.MaybeEncodingError
+RemoteTraceback = _original.RemoteTraceback
+ThreadPool = _original.ThreadPool
+mapstar = _original.mapstar
+rebuild_exc = _original.rebuild_exc
+starmapstar = _original.starmapstar
+
+#: So many items of an iterator may be without result before its reading waits.
+READ_AHEAD = 1024
+
+
+class _Staff:
+    """Starts the workers of a pool. It knows nothing of the pool, which may be collected."""
+
+    def __init__(
+        self,
+        context: Any,
+        make_process: Callable[..., Any],
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+    ) -> None:
+        self.context = context
+        self.make_process = make_process
+        self.initializer = initializer
+        self.initargs = tuple(initargs)
+        self.processes: list[Any] = []
+
+    def start(self, *fds: int) -> _engine.Child:
+        """Starts a worker that has its seat by these descriptors."""
+        process = self.make_process(
+            self.context, target=work, args=(Seat(*fds), self.initializer, self.initargs)
+        )
+        process.name = process.name.replace("Process", "PoolWorker")
+        process.daemon = True
+        process._grace_ms = 0
+        process.start()
+        self.processes.append(process)
+        _stdlib.util.debug("added worker")
+        child: _engine.Child = process._popen._child
+        return child
+
+    def ended(self, pid: int) -> None:
+        """Takes note that the worker with this pid has ended."""
+        for process in list(self.processes):
+            if process.pid == pid:
+                process.join()
+                self.processes.remove(process)
+                _stdlib.util.debug("cleaning up worker %s", pid)
+
+    def join(self) -> None:
+        """Waits for the processes that have been told to end."""
+        for process in list(self.processes):
+            process.join()
+
+
+class Pool(_original.Pool):  # type: ignore[misc]
+    """A pool of worker processes.
+
+    Args:
+        processes: How many workers; by default one for each CPU that this process may use.
+        initializer: Called in each worker first, as ``initializer(*initargs)``. If it raises, the
+            pool has failed: what was submitted ends with that exception.
+        initargs: The arguments of ``initializer``.
+        maxtasksperchild: Replace a worker after so many tasks (chunks, for ``map``).
+        context: The context whose ``Process`` makes the workers.
+
+    Raises:
+        ValueError: ``processes`` or ``maxtasksperchild`` is less than 1.
+        TypeError: ``initializer`` is not callable.
+    """
+
+    _engine: _engine.Pool
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Makes a worker's process object; a hook for subclasses."""
+        return ctx.Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        self._state = INIT
+        if context is None:
+            from .context import _default_context
+
+            context = _default_context.get_context()
+        self._ctx = context
+        if processes is None:
+            processes = _default_size()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+        ):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._maxtasksperchild = maxtasksperchild
+        self._staff = _Staff(context, self.Process, initializer, initargs)
+        try:
+            self._engine = _engine.Pool(self._staff, processes, maxtasksperchild)
+        except BaseException:
+            _give_up(self._staff)
+            raise
+        self._terminate = _stdlib.util.Finalize(
+            self, _terminate, args=(self._engine, self._staff), exitpriority=15
+        )
+        self._state = RUN
+
+    @property
+    def _pool(self) -> list[Any]:
+        return self._staff.processes
+
+    def __del__(self, _warn: Any = warnings.warn, RUN: Any = RUN) -> None:
+        if getattr(self, "_state", None) == RUN:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        cls = type(self)
+        size = len(self._staff.processes)
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={size}>"
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError(
+            "pool objects cannot be passed between processes or pickled"
+        )
+
+    def apply(
+        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+    ) -> Any:
+        """Returns ``func(*args, **kwds)``, called in a worker."""
+        self._check_running()
+        return self._engine.apply(func, tuple(args), dict(kwds))
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> "ApplyResult":
+        """Starts ``func(*args, **kwds)`` in a worker; the result comes by the returned object."""
+        self._check_running()
+        result = ApplyResult(self, callback, error_callback)
+        result._start(self._engine.call(func, tuple(args), dict(kwds), result._callback()))
+        return result
+
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Returns ``[func(x) for x in iterable]``, called in the workers.
+
+        Without ``chunksize`` the chunks are sized by the measured time of the calls.
+        """
+        return self._map_async(func, iterable, "map", chunksize).get()  # type: ignore[no-any-return]
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> "MapResult":
+        """Starts a ``map``; the list comes by the returned object."""
+        return self._map_async(func, iterable, "map", chunksize, callback, error_callback)
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
+        """Returns ``[func(*args) for args in iterable]``, called in the workers."""
+        return self._map_async(func, iterable, "starmap", chunksize).get()  # type: ignore[no-any-return]
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> "MapResult":
+        """Starts a ``starmap``; the list comes by the returned object."""
+        return self._map_async(func, iterable, "starmap", chunksize, callback, error_callback)
+
+    def _map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        mapper: Any,
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> "MapResult":
+        self._check_running()
+        items = _sequence(iterable)
+        if chunksize is not None and chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        result = MapResult(self, callback if items else None, error_callback if items else None)
+        result._start(
+            self._engine.submit(func, items, mapper, chunksize, result._callback())
+        )
+        return result
+
+    def imap(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
+        """An iterator over ``func(x)`` for each ``x`` of ``iterable``, in their order."""
+        return self._imap(func, iterable, chunksize, IMapIterator)
+
+    def imap_unordered(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
+        """As :meth:`imap`, in the order in which the results come."""
+        return self._imap(func, iterable, chunksize, IMapUnorderedIterator)
+
+    def _imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        kind: type["IMapIterator"],
+    ) -> Iterator[Any]:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        mode = "item" if chunksize == 1 else "map"
+        if type(iterable) in (list, tuple, range):
+            items = _sequence(iterable)
+            job = self._engine.submit(func, items, mode, chunksize, None)
+        else:
+            job = self._engine.open(func, mode)
+            _feed(job, iterable, chunksize)
+        results = kind(self, job)
+        if chunksize == 1:
+            return results
+        return (item for chunk in results for item in chunk)
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def close(self) -> None:
+        """No more tasks; the workers leave when all that were submitted have ended."""
+        _stdlib.util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._engine.close()
+
+    def terminate(self) -> None:
+        """Ends the workers at once. Every task without outcome gets an error."""
+        _stdlib.util.debug("terminating pool")
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Waits for the workers to leave.
+
+        Raises:
+            ValueError: Neither ``close`` nor ``terminate`` was called before.
+        """
+        _stdlib.util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._engine.join()
+        self._staff.join()
+
+    def __enter__(self) -> "Pool":
+        self._check_running()
+        return self
+
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        self.terminate()
+
+
+def _default_size() -> int:
+    count = getattr(os, "process_cpu_count", os.cpu_count)()
+    return count or 1
+
+
+def _sequence(iterable: Iterable[Any]) -> Any:
+    """What can be cut into slices, and is nobody else's to change meanwhile."""
+    if type(iterable) in (tuple, range):
+        return iterable
+    return list(iterable)
+
+
+def _terminate(engine: _engine.Pool, staff: _Staff) -> None:
+    engine.terminate()
+    staff.join()
+
+
+def _give_up(staff: _Staff) -> None:
+    """Ends the workers of a pool that could not be completed."""
+    for process in staff.processes:
+        if process.exitcode is None:
+            process.terminate()
+    staff.join()
+
+
+def _feed(job: _engine.Job, iterable: Iterable[Any], chunksize: int) -> None:
+    """Reads an iterator in a thread of its own: it may wait for what its results are used for."""
+    items = iter(iterable)
+    chunks = items if chunksize == 1 else _chunks(items, chunksize)
+    threading.Thread(target=_feed_all, args=(job, chunks), daemon=True).start()
+
+
+def _chunks(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    while chunk := tuple(itertools.islice(items, size)):
+        yield chunk
+
+
+def _feed_all(job: _engine.Job, items: Iterator[Any]) -> None:
+    try:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                break
+            except Exception as error:
+                job.push_error(error)
+                break
+            job.push(item, READ_AHEAD)
+            del item
+    except ValueError:
+        # The pool was terminated; its jobs have got their outcome with that.
+        pass
+    finally:
+        job.end()
+
+
+class ApplyResult:
+    """The outcome of one call, when it is there."""
+
+    _job: _engine.Job
+
+    def __init__(
+        self,
+        pool: Pool | None,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        # The pool lives as long as somebody may want this outcome.
+        self._pool = pool
+        self._on_success = callback
+        self._on_error = error_callback
+        self._started = threading.Event() if callback or error_callback else None
+
+    def _callback(self) -> Callable[[], None] | None:
+        return self._finish if self._started else None
+
+    def _start(self, job: _engine.Job) -> None:
+        self._job = job
+        if self._started:
+            self._started.set()
+
+    def _finish(self) -> None:
+        """Runs on the pool's own thread, before anybody sees the outcome."""
+        assert self._started is not None
+        self._started.wait()
+        on_success, self._on_success = self._on_success, None
+        on_error, self._on_error = self._on_error, None
+        try:
+            value = self._job.value()
+        except BaseException as error:
+            if on_error is not None:
+                on_error(error)
+        else:
+            if on_success is not None:
+                on_success(value)
+
+    def ready(self) -> bool:
+        """Whether the outcome is there."""
+        return self._job.ready()
+
+    def successful(self) -> bool:
+        """Whether the call returned.
+
+        Raises:
+            ValueError: The outcome is not there yet.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        try:
+            self._job.value()
+        except BaseException:
+            return False
+        return True
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits for the outcome, at most ``timeout`` seconds."""
+        self._job.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Returns the result, or raises what the call raised.
+
+        Raises:
+            TimeoutError: It was not there within ``timeout`` seconds.
+            WorkerDied: The worker died while it ran the call.
+        """
+        if not self._job.wait(timeout):
+            raise TimeoutError
+        self._pool = None
+        return self._job.value()
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(ApplyResult):
+    """The list of results of a ``map``, when all are there."""
+
+
+class IMapIterator:
+    """Results as they come, in the order of the items."""
+
+    _ordered = True
+
+    def __init__(self, pool: Pool, job: _engine.Job) -> None:
+        self._pool: Pool | None = pool
+        self._job = job
+
+    def __iter__(self) -> "IMapIterator":
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result.
+
+        Raises:
+            TimeoutError: It was not there within ``timeout`` seconds.
+            StopIteration: There are no more.
+        """
+        try:
+            return self._job.next(timeout, self._ordered)
+        except StopIteration:
+            self._pool = None
+            raise
+
+    __next__ = next
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """Results in the order in which they come."""
+
+    _ordered = False
