@@ -129,6 +129,26 @@ fn once_asleep<T: Send>(sleep: impl FnOnce() -> T + Send, then: impl FnOnce(u32)
     })
 }
 
+/// Runs `sleep` in a thread and sends signals to it until it ends or `enough`: one that comes
+/// just before the thread sleeps does not end the sleep.
+fn interrupted<T: Send>(sleep: impl FnOnce() -> T + Send, enough: impl Fn() -> bool) -> T {
+    let done = AtomicBool::new(false);
+    let sleep = || {
+        let result = sleep();
+        done.store(true, Ordering::SeqCst);
+        result
+    };
+    once_asleep(sleep, |tid| {
+        until(|| {
+            let over = done.load(Ordering::SeqCst) || enough();
+            if !over {
+                interrupt(tid);
+            }
+            over
+        });
+    })
+}
+
 /// Sends a signal whose handler does nothing to a thread of this process.
 fn interrupt(tid: u32) {
     extern "C" fn nothing(_: i32) {}
@@ -214,7 +234,7 @@ fn mutex_wait_is_interrupted_and_taken_up_again() {
     watchdog();
     let mutex = Mutex::new().unwrap();
     mutex.lock(None).unwrap();
-    let first = once_asleep(|| mutex.lock(long()), interrupt);
+    let first = interrupted(|| mutex.lock(long()), || false);
     assert!(first.unwrap_err().is_interrupted());
     once_asleep(|| mutex.lock(long()), |_| mutex.unlock().unwrap()).unwrap();
 }
@@ -466,7 +486,7 @@ fn killed_sleepers_do_not_keep_a_semaphore_from_others() {
 #[test]
 fn semaphore_wait_is_interrupted() {
     let semaphore = Semaphore::new(0, None).unwrap();
-    let error = once_asleep(|| semaphore.acquire(None), interrupt).unwrap_err();
+    let error = interrupted(|| semaphore.acquire(None), || false).unwrap_err();
     assert!(error.is_interrupted());
     semaphore.release(1).unwrap();
     semaphore.acquire(None).unwrap();
@@ -509,7 +529,7 @@ fn a_clear_right_after_a_set_keeps_nobody_asleep() {
 fn an_interrupted_wait_misses_no_set() {
     let event = Event::new().unwrap();
     let rounds = event.rounds();
-    let error = once_asleep(|| event.wait_after(rounds, None), interrupt).unwrap_err();
+    let error = interrupted(|| event.wait_after(rounds, None), || false).unwrap_err();
     assert!(error.is_interrupted());
     event.set();
     event.clear();
@@ -594,13 +614,11 @@ fn a_wait_that_timed_out_or_was_interrupted_says_whether_it_was_told() {
     condition.enter().unwrap();
     assert!(!condition.leave(false));
     assert_eq!(condition.notify_all(), 0);
-    let slept = once_asleep(
-        || {
-            condition.enter().unwrap();
-            (condition.sleep(None), condition.leave(false))
-        },
-        interrupt,
-    );
+    let wait = || {
+        condition.enter().unwrap();
+        (condition.sleep(None), condition.leave(false))
+    };
+    let slept = interrupted(wait, || false);
     assert!(slept.0.unwrap_err().is_interrupted() && !slept.1);
 }
 
@@ -783,7 +801,7 @@ fn an_action_that_panics_or_is_killed_breaks_the_barrier() {
 fn a_signal_takes_a_party_out_or_lets_it_wait_on() {
     watchdog();
     let barrier = Barrier::new(2).unwrap();
-    let error = once_asleep(|| barrier.wait(None), interrupt).unwrap_err();
+    let error = interrupted(|| barrier.wait(None), || false).unwrap_err();
     assert!(error.is_interrupted());
     assert_eq!((barrier.waiting(), barrier.is_broken()), (0, false));
     let asked = AtomicUsize::new(0);
@@ -791,15 +809,15 @@ fn a_signal_takes_a_party_out_or_lets_it_wait_on() {
         asked.fetch_add(1, Ordering::SeqCst);
         true
     };
-    let index = once_asleep(
-        || barrier.wait_with(None, || true, go_on),
-        |tid| {
-            interrupt(tid);
-            until(|| asked.load(Ordering::SeqCst) == 1);
+    let enough = || {
+        let enough = asked.load(Ordering::SeqCst) > 0;
+        if enough {
             assert_eq!(barrier.waiting(), 1);
             assert_eq!(barrier.wait(None).unwrap(), 1);
-        },
-    );
+        }
+        enough
+    };
+    let index = interrupted(|| barrier.wait_with(None, || true, go_on), enough);
     assert_eq!(index.unwrap(), 0);
 }
 
@@ -857,6 +875,6 @@ fn a_spinning_ringer_meets_every_step_of_a_park() {
 #[test]
 fn a_park_is_interrupted() {
     let bell = Doorbell::new();
-    let error = once_asleep(|| bell.park(|| false, None), interrupt).unwrap_err();
+    let error = interrupted(|| bell.park(|| false, None), || false).unwrap_err();
     assert!(error.is_interrupted());
 }
