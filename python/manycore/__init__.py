@@ -1,1 +1,106 @@
-"""multiprocessing with a Rust engine."""
+"""multiprocessing with a Rust engine: the names and behaviour of the standard library.
+
+``import manycore as mp`` in place of ``import multiprocessing as mp``, or run an unchanged program
+with ``python -m manycore program.py``.
+"""
+
+import sys
+
+from . import _stdlib as _stdlib
+from . import context as context
+from . import process as process
+from . import reduction as reducer
+from . import reduction as reduction
+from ._engine import __version__ as __version__
+from ._errors import OwnerDied, WorkerDied
+from ._install import install
+
+_context = context._default_context
+
+# Every name of the API is an attribute of the default context.
+AuthenticationError = _context.AuthenticationError
+BufferTooShort = _context.BufferTooShort
+Process = _context.Process
+ProcessError = _context.ProcessError
+TimeoutError = _context.TimeoutError
+Array = _context.Array
+Barrier = _context.Barrier
+BoundedSemaphore = _context.BoundedSemaphore
+Condition = _context.Condition
+Event = _context.Event
+JoinableQueue = _context.JoinableQueue
+Lock = _context.Lock
+Manager = _context.Manager
+Pipe = _context.Pipe
+Pool = _context.Pool
+Queue = _context.Queue
+RLock = _context.RLock
+RawArray = _context.RawArray
+RawValue = _context.RawValue
+Semaphore = _context.Semaphore
+SimpleQueue = _context.SimpleQueue
+Value = _context.Value
+active_children = _context.active_children
+allow_connection_pickling = _context.allow_connection_pickling
+cpu_count = _context.cpu_count
+current_process = _context.current_process
+freeze_support = _context.freeze_support
+get_all_start_methods = _context.get_all_start_methods
+get_context = _context.get_context
+get_logger = _context.get_logger
+get_start_method = _context.get_start_method
+log_to_stderr = _context.log_to_stderr
+parent_process = _context.parent_process
+set_executable = _context.set_executable
+set_forkserver_preload = _context.set_forkserver_preload
+set_start_method = _context.set_start_method
+
+SUBDEBUG = 5
+SUBWARNING = 25
+
+__all__ = [
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "OwnerDied",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "WorkerDied",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "install",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+]
+
+# Pickles made under spawn name the main module so; it has to resolve in the parent, too.
+if "__main__" in sys.modules:
+    sys.modules["__mp_main__"] = sys.modules["__main__"]

@@ -8,9 +8,14 @@ use std::os::fd::OwnedFd;
 use manycore::memory::Block;
 use support::{fork, watchdog};
 
-fn bytes(block: &Block) -> &mut [u8] {
+fn bytes(block: &Block) -> &[u8] {
     // SAFETY: the tests use a block from one thread of one process at a time.
-    unsafe { std::slice::from_raw_parts_mut(block.as_ptr(), block.len()) }
+    unsafe { std::slice::from_raw_parts(block.as_ptr(), block.len()) }
+}
+
+fn fill(block: &Block, byte: u8) {
+    // SAFETY: as for `bytes`; the range is the block's.
+    unsafe { block.as_ptr().write_bytes(byte, block.len()) };
 }
 
 fn shared(block: &Block) -> (OwnedFd, usize, usize) {
@@ -26,7 +31,7 @@ fn blocks_are_zeroed_aligned_and_apart() {
             let block = Block::new(len).unwrap();
             assert_eq!((block.len(), block.as_ptr() as usize % 64), (len, 0));
             assert!(bytes(&block).iter().all(|byte| *byte == 0));
-            bytes(&block).fill(0xff);
+            fill(&block, 0xff);
             blocks.push(block);
         }
     }
@@ -50,7 +55,7 @@ fn memory_of_a_private_block_is_used_again_and_zero() {
     for _ in 0..10_000 {
         let block = Block::new(128).unwrap();
         assert!(bytes(&block).iter().all(|byte| *byte == 0));
-        bytes(&block).fill(1);
+        fill(&block, 1);
         places.insert(block.as_ptr() as usize);
     }
     // Other tests allocate at the same time, so not always the same place.
@@ -99,12 +104,12 @@ fn a_child_allocates_for_itself() {
     let child = fork(|| {
         let own = Block::new(64).unwrap();
         assert_ne!(own.as_ptr() as usize & !0xffff, inherited.as_ptr() as usize & !0xffff);
-        bytes(&own).fill(7);
-        bytes(&inherited)[0] = 42;
+        fill(&own, 7);
+        fill(&inherited, 42);
         drop(inherited.clone());
     });
     child.join();
-    assert_eq!(bytes(&inherited)[..2], [42, 0]);
+    assert_eq!(bytes(&inherited), [42; 64]);
     let more: Vec<_> = (0..100).map(|_| Block::new(64).unwrap()).collect();
     assert!(more.iter().all(|block| bytes(block).iter().all(|byte| *byte == 0)));
 }
@@ -135,8 +140,8 @@ fn a_child_attaches_once_what_it_is_sent() {
         if blocks[0].segment().as_ptr() == blocks[1].segment().as_ptr() {
             assert_eq!(one.segment().as_ptr(), two.segment().as_ptr());
         }
-        bytes(&one)[0] = 1;
-        bytes(&two)[0] = 2;
+        fill(&one, 1);
+        fill(&two, 2);
     })
     .join();
     assert_eq!((bytes(&blocks[0])[0], bytes(&blocks[1])[0]), (1, 2));
@@ -167,7 +172,7 @@ fn a_part_keeps_the_whole() {
     assert_eq!(part.as_ptr() as usize, block.as_ptr() as usize + 64);
     assert_eq!(part.offset(), block.offset() + 64);
     drop(block);
-    bytes(&part).fill(3);
+    fill(&part, 3);
     assert!(part.part(64, 37).unwrap_err().is_misuse());
     assert!(part.part(8, 8).is_err());
     assert!(part.part(usize::MAX, 2).unwrap_err().is_misuse());
@@ -192,7 +197,7 @@ fn threads_allocate_at_once() {
                 for _ in 0..5_000 {
                     let block = Block::new(numbers.below(3_000) as usize).unwrap();
                     assert!(bytes(&block).iter().all(|byte| *byte == 0));
-                    bytes(&block).fill(thread + 1);
+                    fill(&block, thread + 1);
                     blocks.push(block);
                     if blocks.len() > 50 {
                         let old = blocks.swap_remove(numbers.below(50) as usize);

@@ -1,4 +1,5 @@
 //! Messages over pipes and sockets.
+#![allow(clippy::disallowed_types, reason = "no model looks at a test")]
 
 mod support;
 

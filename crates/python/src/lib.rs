@@ -1,6 +1,42 @@
 //! The Python face of the engine: a table of contents, no logic.
+#![deny(unsafe_code)]
+
+mod connection;
+mod error;
+mod heap;
+mod pickle;
+mod pool;
+mod process;
+mod queues;
+mod synchronize;
+mod unchecked;
+mod view;
+mod worker;
 
 use pyo3::prelude::*;
 
 #[pymodule]
-mod _engine {}
+mod _engine {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::connection::{poll, recv_bytes, send_bytes};
+    #[pymodule_export]
+    use crate::heap::Block;
+    #[pymodule_export]
+    use crate::pool::{Job, Pool};
+    #[pymodule_export]
+    use crate::worker::serve_pool;
+    #[pymodule_export]
+    use crate::process::{Child, ForkServer, fork, lifeline, serve, spawn, watch_lifeline};
+    #[pymodule_export]
+    use crate::queues::Queue;
+    #[pymodule_export]
+    use crate::synchronize::{Condition, Event, Lock, RLock, Semaphore};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("SEM_VALUE_MAX", crate::synchronize::SEM_VALUE_MAX)
+    }
+}

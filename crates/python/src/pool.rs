@@ -77,7 +77,7 @@ impl Pool {
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let handle = self.send_call(function, args, kwds, None)?;
+        let handle = self.send_call(function, args, kwds, None).map_err(Unsent::into_error)?;
         wait(py, None, |deadline| handle.wait(deadline))?;
         one_value(py, handle.take())
     }
@@ -90,7 +90,12 @@ impl Pool {
         kwds: &Bound<'_, PyAny>,
         callback: Option<Py<PyAny>>,
     ) -> PyResult<Job> {
-        self.send_call(function, args, kwds, callback).map(|handle| Job::new(handle, false))
+        let handle = match self.send_call(function, args, kwds, callback) {
+            Err(Unsent::Pickle(error, callback)) => self.fail(error, callback)?,
+            Err(Unsent::Engine(error)) => return Err(error),
+            Ok(handle) => handle,
+        };
+        Ok(Job::new(handle, false))
     }
 
     /// Starts a job over a sequence: with `mode` "map", "starmap" or "item".
@@ -104,7 +109,10 @@ impl Pool {
         callback: Option<Py<PyAny>>,
     ) -> PyResult<Job> {
         let mode = parse_mode(mode)?;
-        let (function, tag) = self.function(function, mode)?;
+        let (function, tag) = match self.function(function, mode) {
+            Ok(function) => function,
+            Err(error) => return Ok(Job::new(self.fail(error, callback)?, false)),
+        };
         let len = items.bind(py).len()?;
         let source = Box::new(Sequence { items, position: 0, len, mode });
         let options = JobOptions { callback: callback.map(run_callback), chunk, tag };
@@ -152,13 +160,44 @@ impl Pool {
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyAny>,
         callback: Option<Py<PyAny>>,
-    ) -> PyResult<JobHandle> {
+    ) -> Result<JobHandle, Unsent> {
         let py = function.py();
-        let (function, tag) = self.function(function, Mode::Call)?;
-        let pickled = pickle::dump(PyTuple::new(py, [args, kwds])?.as_any())?;
+        let pickled = self.function(function, Mode::Call).and_then(|(function, tag)| {
+            Ok((function, tag, pickle::dump(PyTuple::new(py, [args, kwds])?.as_any())?))
+        });
+        let (function, tag, pickled) = match pickled {
+            Ok(pickled) => pickled,
+            Err(error) => return Err(Unsent::Pickle(error, callback)),
+        };
         let options = JobOptions { tag, callback: callback.map(run_callback), chunk: None };
-        let handle = pickled.with(|payload| self.raw.call(function, payload, options));
-        Ok(handle.map_err(EngineError)?)
+        pickled
+            .with(|payload| self.raw.call(function, payload, options))
+            .map_err(|error| Unsent::Engine(EngineError(error).into()))
+    }
+
+    /// A job whose outcome is that it could not be sent.
+    fn fail(&self, error: PyErr, callback: Option<Py<PyAny>>) -> PyResult<JobHandle> {
+        let options = JobOptions { callback: callback.map(run_callback), ..JobOptions::default() };
+        let function = self.raw.function(&[]).map_err(EngineError)?;
+        let handle = self.raw.open(function, options).map_err(EngineError)?;
+        handle.push_error(Box::new(error));
+        handle.end();
+        Ok(handle)
+    }
+}
+
+/// Why a call was not sent.
+enum Unsent {
+    /// Function or arguments cannot be pickled: that is the call's outcome. With the callback.
+    Pickle(PyErr, Option<Py<PyAny>>),
+    Engine(PyErr),
+}
+
+impl Unsent {
+    fn into_error(self) -> PyErr {
+        match self {
+            Self::Pickle(error, _) | Self::Engine(error) => error,
+        }
     }
 }
 

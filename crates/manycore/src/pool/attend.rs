@@ -111,7 +111,7 @@ impl Inner {
 
     /// Whether pumping would do something now.
     pub(super) fn has_work(&self) -> bool {
-        self.lock().members().any(|member| member.end.has_message())
+        self.lock().has_work(&self.settings)
     }
 
     fn wait_for_attendant(
@@ -151,7 +151,7 @@ impl Inner {
 
     fn needs_supervisor(&self, state: &State) -> bool {
         crate::primitive::fence(Ordering::SeqCst);
-        !state.callbacks.is_empty() || state.members().any(|member| member.end.has_message())
+        !state.callbacks.is_empty() || state.has_work(&self.settings)
     }
 
     /// Wakes everybody who waits for an outcome or for the pool's end.

@@ -105,6 +105,17 @@ impl State {
         (0..self.places.len()).filter(open).min_by_key(load)
     }
 
+    /// Whether there is something to take in, or something to send and room for it.
+    pub(super) fn has_work(&self, settings: &Settings) -> bool {
+        let job = match self.queue.front() {
+            Some(Queued::Task(unit, _)) => Some(&unit.job),
+            Some(Queued::Source(job)) => Some(job),
+            None => None,
+        };
+        self.members().any(|member| member.end.has_message())
+            || job.is_some_and(|job| self.pick(settings, window(job)).is_some())
+    }
+
     /// Sends queued tasks while there is room. Gives the job whose source has to be asked next;
     /// that is done without the lock.
     pub(super) fn dispatch(&mut self, settings: &Settings) -> Option<Arc<Job>> {

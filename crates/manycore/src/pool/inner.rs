@@ -72,6 +72,8 @@ pub(super) struct State {
     /// When to try again to start a worker.
     pub(super) hire_at: Option<Instant>,
     pub(super) hire_failures: u32,
+    /// Jobs of one task so far.
+    calls: u64,
     serial: u64,
 }
 
@@ -170,6 +172,7 @@ impl Inner {
             false_starts: 0,
             hire_at: None,
             hire_failures: 0,
+            calls: 0,
             serial: 0,
         };
         Ok(Self {
@@ -254,9 +257,12 @@ impl Inner {
 
     /// Makes a job of one task and sends it, or keeps it until a worker has room.
     pub(super) fn call(&self, job: &Arc<Job>, payload: &Payload<'_>) -> Result<()> {
-        let unit = Unit::next(job, 1);
+        let mut unit = Unit::next(job, 1);
         job.end_input();
         let mut state = self.lock();
+        // Calls are numbered over the whole pool, so that a report of a loss tells them apart.
+        unit.first_item = state.calls;
+        state.calls += 1;
         if !matches!(state.phase, Phase::Running) {
             let fate = state.fate();
             state.settle(&unit, fate);
@@ -321,7 +327,7 @@ impl Inner {
         }
     }
 
-    /// Puts a job with a source in the queue and sends what fits.
+    /// Puts a job with a source in the queue.
     pub(super) fn add_source(&self, job: &Arc<Job>) {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Running) {
@@ -330,7 +336,7 @@ impl Inner {
             state.abandon(job);
         }
         drop(state);
-        self.pump();
+        self.ring_if_needed();
     }
 
     pub(super) fn close(&self) {

@@ -94,7 +94,8 @@ pub struct Death {
     pub pid: u32,
     /// How it ended.
     pub status: ExitStatus,
-    /// The item that it was at, counted from 0 over the whole job.
+    /// The item that it was at, counted from 0 over the whole job; for a call, which of the
+    /// pool's calls it was.
     pub item: u64,
 }
 
@@ -171,7 +172,8 @@ impl RawPool {
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
 
-    /// Starts a job over all that `source` has.
+    /// Makes a job over all that `source` has. It goes on while somebody waits for it, and after
+    /// [`JobHandle::start`] by itself.
     ///
     /// # Errors
     ///
@@ -248,6 +250,11 @@ pub struct JobHandle {
 }
 
 impl JobHandle {
+    /// Has the supervisor ask the job's source, if nobody waits for the pool meanwhile.
+    pub fn start(&self) {
+        self.inner.hall.back().ring();
+    }
+
     /// Adds a task to a job made by [`RawPool::open`].
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl Inner {
         !state.callbacks.is_empty()
             || state.refused.is_some()
             || state.is_over()
-            || (!self.hall.is_attended() && state.members().any(|m| m.end.has_message()))
+            || (!self.hall.is_attended() && state.has_work(&self.settings))
     }
 
     /// Sees to the workers that have died.

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 
 use super::ring::no_memory;
 use super::state::{Taken, Written};
@@ -15,12 +16,23 @@ const PUNCH: u64 = 4 << 20;
 const PAGE: u64 = 4 << 10;
 /// Bytes before an item, which hold its length.
 const HEADER: usize = 8;
-/// An item that is not longer comes with a single call, together with its length.
-const SMALL: usize = 4 << 10;
+/// So much is read at a time, with all the items that are in it.
+const AHEAD: usize = 16 << 10;
 
 /// An append-only file whose beginning is given back. Who may touch what is as for the ring.
 pub(super) struct Log {
     fd: OwnedFd,
+    /// Only tried, never waited for: in a fork it may be held by a thread that is not there.
+    ahead: Mutex<Ahead>,
+}
+
+/// A copy of a part of the log, so that many short items need a single call. It never goes stale:
+/// what was put does not change, and no position is used twice.
+#[derive(Default)]
+struct Ahead {
+    /// The position of the first byte.
+    from: u64,
+    bytes: Vec<u8>,
 }
 
 impl Log {
@@ -32,7 +44,7 @@ impl Log {
     }
 
     pub(super) fn attach(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, ahead: Mutex::default() }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -72,37 +84,54 @@ impl Log {
         taken: &mut Taken,
         bytes: &mut Vec<u8>,
     ) -> Result<()> {
-        let place = taken.log_head - written.log_base;
         let left = written.log_tail - taken.log_head;
-        let mut small = [0; SMALL];
-        let read = file::read_some_at(self.fd(), &mut small, place)?.min(left as usize);
-        let (header, body) = small[..read].split_first_chunk().ok_or_else(damaged)?;
-        let len = u64::from_ne_bytes(*header);
-        if len > left - HEADER as u64 {
+        let mut none = Ahead::default();
+        let mut ahead = self.ahead.try_lock().ok();
+        let ahead = ahead.as_deref_mut().unwrap_or(&mut none);
+        let header = self.look(ahead, written, taken.log_head, HEADER)?;
+        let len = header.first_chunk().map_or(u64::MAX, |header| u64::from_ne_bytes(*header));
+        if len > left - left.min(HEADER as u64) {
             return Err(damaged());
         }
         let len = usize::try_from(len).map_err(|_| no_memory())?;
-        let body = &body[..body.len().min(len)];
-        self.read(bytes, len, body, place + (HEADER + body.len()) as u64)?;
-        self.give_back(written, taken, place);
+        bytes.clear();
+        bytes.try_reserve(len).map_err(|_| no_memory())?;
+        if HEADER + len <= AHEAD {
+            let item = self.look(ahead, written, taken.log_head, HEADER + len)?;
+            bytes.extend_from_slice(&item[HEADER..]);
+        } else {
+            let place = taken.log_head - written.log_base;
+            file::read_at(self.fd(), bytes, len, place + HEADER as u64)?;
+            if bytes.len() < len {
+                return Err(damaged());
+            }
+        }
+        self.give_back(written, taken);
         taken.log_head += (HEADER + len) as u64;
         Ok(())
     }
 
-    /// Reads an item of `len` bytes that begins with `first` and goes on at `rest`.
-    fn read(&self, bytes: &mut Vec<u8>, len: usize, first: &[u8], rest: u64) -> Result<()> {
-        bytes.clear();
-        bytes.try_reserve(len).map_err(|_| no_memory())?;
-        bytes.extend_from_slice(first);
-        if first.len() < len {
-            file::read_at(self.fd(), bytes, len - first.len(), rest)?;
+    /// The `len` bytes at `position`, at most [`AHEAD`] of them, all of which were put.
+    fn look<'a>(
+        &self,
+        ahead: &'a mut Ahead,
+        written: &Written,
+        position: u64,
+        len: usize,
+    ) -> Result<&'a [u8]> {
+        if ahead.get(position, len).is_none() {
+            let most = AHEAD.min(usize::try_from(written.log_tail - position).unwrap_or(AHEAD));
+            ahead.bytes.clear();
+            ahead.from = position;
+            file::read_at(self.fd(), &mut ahead.bytes, most, position - written.log_base)?;
         }
-        if bytes.len() == len { Ok(()) } else { Err(damaged()) }
+        ahead.get(position, len).ok_or_else(damaged)
     }
 
-    /// Gives back memory of items that were taken before the one at `place`, which is still there:
-    /// as long as it is, the log is not empty, and nobody starts it again at its beginning.
-    fn give_back(&self, written: &Written, taken: &mut Taken, place: u64) {
+    /// Gives back memory of items that were taken before the first one, which is still there: as
+    /// long as it is, the log is not empty, and nobody starts it again at its beginning.
+    fn give_back(&self, written: &Written, taken: &mut Taken) {
+        let place = taken.log_head - written.log_base;
         let from = taken.punched.saturating_sub(written.log_base);
         let to = place - place % PAGE;
         if to >= from + PUNCH && file::punch(self.fd(), from, to - from).is_ok() {
@@ -122,6 +151,14 @@ impl Log {
     /// Whether the log has much more memory than it needs when empty.
     pub(super) fn is_fat(written: &Written) -> bool {
         written.log_size > KEEP
+    }
+}
+
+impl Ahead {
+    /// The `len` bytes at `position`, if they are here.
+    fn get(&self, position: u64, len: usize) -> Option<&[u8]> {
+        let begin = usize::try_from(position.checked_sub(self.from)?).ok()?;
+        self.bytes.get(begin..begin.checked_add(len)?)
     }
 }
 

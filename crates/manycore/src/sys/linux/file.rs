@@ -64,11 +64,6 @@ pub(crate) fn read_at(
     Ok(())
 }
 
-/// Reads once, from `offset` on into the beginning of `into`, and tells how many bytes came.
-pub(crate) fn read_some_at(fd: BorrowedFd<'_>, into: &mut [u8], offset: u64) -> Result<usize> {
-    retry(|| pread(fd, &mut *into, offset)).map_err(|e| Error::os("read shared memory", e))
-}
-
 /// Writes all of `parts` one after the other from `offset` on. On failure some bytes may have
 /// been written.
 pub(crate) fn write_at(fd: BorrowedFd<'_>, parts: &mut [IoSlice<'_>], offset: u64) -> Result<()> {

@@ -1,0 +1,72 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LOG := $(VENV)/cargo-test.log
+
+# What the compiled module depends on; the Python package itself is installed in place.
+SOURCES := Cargo.toml Cargo.lock pyproject.toml \
+	$(shell find crates -name '*.rs' -not -path '*/tests/*' -o -name Cargo.toml)
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.* ## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+.PHONY: demo
+demo: $(VENV)/.built ## the tutorial programs on multiprocessing and on manycore, side by side
+	$(BIN)/python examples/demo.py $(if $(START_METHOD),--start-method $(START_METHOD))
+
+.PHONY: test
+test: $(VENV)/.built ## all tests: the engine, its models, the Python package, examples, README
+	cargo test -p manycore 2>&1 | tee $(LOG)
+	$(MAKE) --no-print-directory model
+	$(BIN)/python -m pytest
+	@echo "cargo test -p manycore:"
+	@grep '^test result' $(LOG)
+
+.PHONY: model
+model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes longer
+	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(or $(PREEMPTIONS),2) \
+		cargo test -p manycore --release --target-dir $(TARGET)/loom --lib model:: \
+		| awk '{ print; fflush() } /^test .* ok$$/ { ok = 1 } END { exit !ok }' # no model is no success
+
+.PHONY: lint
+lint: $(VENV)/.requirements ## formatting, clippy, ruff, mypy, and the rules between the layers
+	cargo fmt --all --check
+	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@if cargo tree -p manycore | grep pyo3; then echo "the engine must not know Python" >&2; exit 1; fi
+	@if grep -rnE '\b(libc::[a-z_{]|rustix::)' crates/*/src --include='*.rs' \
+		| grep -v '^crates/manycore/src/sys/'; then \
+		echo "system calls belong into crates/manycore/src/sys" >&2; exit 1; fi
+
+.PHONY: fmt
+fmt: $(VENV)/.requirements ## format the Rust and the Python code
+	cargo fmt --all
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(VENV)/.built ## measure against the standard library; BENCH=apply,imap START_METHOD=fork,forkserver
+	$(BIN)/python -m bench $(if $(BENCH),--cases $(BENCH)) $(if $(START_METHOD),--start-methods $(START_METHOD))
+
+.PHONY: clean
+clean: ## remove the local environment and what was built
+	rm -rf $(VENV) target
+
+$(VENV)/.requirements: requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(VENV)/.built: $(VENV)/.requirements $(SOURCES)
+	env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH maturin develop --release
+	touch $@

@@ -1,0 +1,1 @@
+"""What manycore costs, measured beside the standard library in one run."""

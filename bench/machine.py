@@ -1,0 +1,49 @@
+"""What a figure was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def describe() -> dict[str, str | int]:
+    """Machine, versions, commit and date, without the name of the machine."""
+    system = ".".join(platform.release().split(".")[:2])
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "manycore": version("manycore"),
+        "numpy": version("numpy"),
+        "system": f"{platform.system()} {system} {platform.machine()}",
+        "processor": processor(),
+        "processors": len(os.sched_getaffinity(0)),
+    }
+
+
+def commit() -> str:
+    """The commit that is checked out, with a plus sign if something else was measured."""
+    head = git("rev-parse", "--short=10", "HEAD")
+    return head + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def git(*arguments: str) -> str:
+    """What git says about this repository; empty where there is none."""
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def processor() -> str:
+    """The model of the processor, as the system calls it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,74 @@
+//! The engine's errors as Python's exceptions, and waiting in a way that Python's signals end.
+
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{
+    PyBrokenPipeError, PyInterruptedError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
+};
+use pyo3::marker::Ungil;
+use pyo3::prelude::*;
+
+pyo3::import_exception!(manycore._errors, OwnerDied);
+pyo3::import_exception!(manycore._errors, WorkerDied);
+pyo3::import_exception!(multiprocessing.context, ProcessError);
+pyo3::import_exception!(multiprocessing.context, TimeoutError);
+
+/// An error of the engine on its way to Python.
+pub(crate) struct EngineError(pub(crate) manycore::Error);
+
+impl From<manycore::Error> for EngineError {
+    fn from(error: manycore::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl From<EngineError> for PyErr {
+    fn from(EngineError(error): EngineError) -> Self {
+        let message = error.to_string();
+        if let Some(pid) = error.dead_owner() {
+            OwnerDied::new_err((message, pid))
+        } else if let Some(errno) = error.raw_os_error() {
+            PyOSError::new_err((errno, message))
+        } else if error.is_timeout() {
+            PyTimeoutError::new_err(message)
+        } else if error.is_interrupted() {
+            PyInterruptedError::new_err(message)
+        } else if error.is_misuse() {
+            PyValueError::new_err(message)
+        } else if error.is_inherited() {
+            PyRuntimeError::new_err(message)
+        } else if error.is_closed() {
+            PyBrokenPipeError::new_err(message)
+        } else {
+            PyOSError::new_err(message)
+        }
+    }
+}
+
+/// When `timeout` seconds from now are over; `None` is never, a negative time is now.
+pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    let Some(seconds) = timeout else { return Ok(None) };
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
+    }
+    // What is too long for a Duration or an Instant is as good as never.
+    let span = Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    Ok(span.and_then(|span| Instant::now().checked_add(span)))
+}
+
+/// Runs `call` without the GIL until it is done or `deadline` passes (`None`). A signal has its
+/// Python handler run; if that raises, the wait is over, else it goes on.
+pub(crate) fn wait<T: Send>(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    call: impl Fn(Option<Instant>) -> manycore::Result<T> + Ungil + Sync,
+) -> PyResult<Option<T>> {
+    loop {
+        match py.detach(|| call(deadline)) {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) if error.is_timeout() => return Ok(None),
+            Err(error) if error.is_interrupted() => py.check_signals()?,
+            Err(error) => return Err(EngineError(error).into()),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Queues between processes.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use manycore::channel;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::{EngineError, deadline, wait};
+use crate::unchecked::{Bytes, borrow_fd};
+
+/// A first-in first-out queue of byte strings.
+#[pyclass(frozen, module = "manycore._engine")]
+pub(crate) struct Queue {
+    inner: channel::Queue,
+}
+
+#[pymethods]
+impl Queue {
+    /// For at most `maxsize` items; 0: any number.
+    #[new]
+    fn new(maxsize: u32) -> PyResult<Self> {
+        Ok(Self { inner: channel::Queue::new(maxsize).map_err(EngineError)? })
+    }
+
+    /// The queue that another process shares; the descriptors stay the caller's.
+    #[staticmethod]
+    fn attach(segment: RawFd, log: RawFd) -> PyResult<Self> {
+        let segment = borrow_fd(segment)?.try_clone_to_owned()?;
+        let log = borrow_fd(log)?.try_clone_to_owned()?;
+        Ok(Self { inner: channel::Queue::attach(segment, log).map_err(EngineError)? })
+    }
+
+    /// The descriptors that another process needs to attach it.
+    fn share(&self) -> PyResult<(RawFd, RawFd)> {
+        let (segment, log) = self.inner.share().map_err(EngineError)?;
+        Ok((segment.as_raw_fd(), log.as_raw_fd()))
+    }
+
+    /// Puts an item, waiting at most `timeout` seconds while the queue is full; whether it did.
+    #[pyo3(signature = (data, timeout = None))]
+    fn put(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        let data = Bytes::of(data)?;
+        let put = wait(py, deadline(timeout)?, |deadline| {
+            self.inner.put(&[data.as_slice()], deadline)
+        })?;
+        Ok(put.is_some())
+    }
+
+    /// Takes the first item, waiting at most `timeout` seconds while there is none; or None.
+    #[pyo3(signature = (timeout = None))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let data = wait(py, deadline(timeout)?, |deadline| self.inner.get(deadline))?;
+        Ok(data.map(|data| PyBytes::new(py, &data)))
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.len()
+    }
+}

@@ -1,0 +1,113 @@
+//! What needs unsafe code: descriptors by number, foreign buffers, and fork with Python's hooks.
+#![allow(unsafe_code, reason = "the one place of the binding that is not checked by the compiler")]
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::slice;
+
+use manycore::process::{self, Forked, Served};
+use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// A descriptor that Python names by its number. A closed one gives EBADF; that another thread
+/// does not close it meanwhile is up to the Python program, as with `os.read`.
+pub(crate) fn borrow_fd<'fd>(fd: RawFd) -> PyResult<BorrowedFd<'fd>> {
+    if fd < 0 {
+        return Err(PyValueError::new_err("invalid handle"));
+    }
+    // SAFETY: the number is not -1; see above for what the kernel does with a wrong one.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Several of them.
+pub(crate) fn borrow_fds<'fd>(fds: &[RawFd]) -> PyResult<Vec<BorrowedFd<'fd>>> {
+    fds.iter().map(|&fd| borrow_fd(fd)).collect()
+}
+
+/// A descriptor that Python gives away.
+pub(crate) fn take_fd(fd: RawFd) -> PyResult<OwnedFd> {
+    borrow_fd(fd)?;
+    // SAFETY: the number is not negative, and the caller does not use it any more.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The bytes of an object with a contiguous buffer, held until dropped.
+pub(crate) struct Bytes(PyBuffer<u8>);
+
+impl Bytes {
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyBuffer::<u8>::get(object)?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("the buffer is not contiguous"));
+        }
+        Ok(Self(buffer))
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        let len = self.0.len_bytes();
+        if len == 0 {
+            return &[];
+        }
+        // SAFETY: the exporter keeps `len` contiguous bytes in place while the buffer is held.
+        // A program that writes to them meanwhile sends a mixture, as with `os.write`.
+        unsafe { slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), len) }
+    }
+}
+
+/// Exports `len` bytes from `start` on, which `owner` keeps in place, as a writable buffer.
+///
+/// # Safety
+///
+/// `view` is what the interpreter gave to `__getbuffer__` together with `flags`; the bytes are
+/// readable and writable as long as `owner` lives.
+pub(crate) unsafe fn export(
+    start: *mut u8,
+    len: usize,
+    owner: &Bound<'_, PyAny>,
+    view: *mut ffi::Py_buffer,
+    flags: c_int,
+) -> PyResult<()> {
+    let len = ffi::Py_ssize_t::try_from(len)?;
+    let start = start.cast::<c_void>();
+    // SAFETY: the view is the interpreter's; the bytes stay as long as `owner`, to which the call
+    // takes a reference that the view holds.
+    if unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start, len, 0, flags) } != 0 {
+        return Err(PyErr::fetch(owner.py()));
+    }
+    Ok(())
+}
+
+/// Forks, with all that Python does around `os.fork`.
+pub(crate) fn fork(_py: Python<'_>) -> manycore::Result<Forked> {
+    // SAFETY: the GIL is held, so no other thread is inside Python; the hooks make the copy's
+    // interpreter single-threaded. Threads of C code have to care for themselves, as with
+    // `os.fork`.
+    unsafe {
+        ffi::PyOS_BeforeFork();
+        let forked = process::fork();
+        match forked {
+            Ok(Forked::Child) => ffi::PyOS_AfterFork_Child(),
+            Ok(Forked::Parent(_)) | Err(_) => ffi::PyOS_AfterFork_Parent(),
+        }
+        forked
+    }
+}
+
+/// Serves as a fork server until there is nothing left to do, or returns in a copy.
+pub(crate) fn serve(py: Python<'_>, control: OwnedFd) -> manycore::Result<Served> {
+    // SAFETY: as for `fork`, which makes the copies.
+    py.detach(|| unsafe { process::serve(control, &mut || Python::attach(fork)) })
+}
+
+/// The bytes of a contiguous buffer.
+pub(crate) fn slice(buffer: &PyUntypedBuffer) -> &[u8] {
+    if buffer.len_bytes() == 0 {
+        return &[];
+    }
+    // SAFETY: callers hold contiguous buffers only, so these bytes are all there is, and the
+    // exporter keeps them in place until the buffer is released. A program that writes to them
+    // meanwhile sends a mixture.
+    unsafe { slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) }
+}

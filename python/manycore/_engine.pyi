@@ -1,0 +1,189 @@
+"""The engine, as Python sees it. For the other modules of this package only."""
+
+from typing_extensions import Buffer
+from typing import Self
+
+__version__: str
+SEM_VALUE_MAX: int
+
+class Block:
+    """Zeroed shared memory; its bytes are its buffer."""
+
+    def __new__(cls, size: int) -> Self: ...
+    @staticmethod
+    def attach(fd: int, offset: int, size: int) -> Block:
+        """The block that another process shares; the descriptor stays the caller's."""
+    def share(self) -> tuple[int, int, int]:
+        """What another process needs to attach it: descriptor, offset and size."""
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Child:
+    """A process that this one started."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that is readable once the process has ended."""
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Waits at most `timeout` seconds for the end; the exit code, or None: it runs."""
+    def signal(self, signo: int) -> None:
+        """Sends a signal; nothing happens if the process has ended."""
+
+class ForkServer:
+    """A process that forks at our request."""
+
+    def __new__(cls, command: list[str], fds: list[int]) -> Self: ...
+    @property
+    def pid(self) -> int: ...
+    def is_alive(self) -> bool:
+        """Whether the server still runs."""
+    def fork(self, request: bytes, fds: list[int]) -> Child:
+        """A new process that is handed `request` and `fds`."""
+    def stop(self) -> None:
+        """Has the server end when its last child has, and waits for that."""
+
+def fork() -> Child | None:
+    """Forks: the child, or None in the child."""
+
+def spawn(command: list[str], fds: list[int]) -> Child:
+    """Starts a program, which finds `fds` open under their numbers."""
+
+def lifeline() -> int:
+    """The descriptor that hangs up when this process is gone; a child watches it."""
+
+def watch_lifeline(fd: int, grace_ms: int) -> None:
+    """Ends this process `grace_ms` milliseconds after the one that made the lifeline is gone."""
+
+def serve(control: int) -> tuple[bytes, list[int]] | None:
+    """Serves as a fork server; the request in a new process, None when it is not needed."""
+
+class Lock:
+    """A lock that anybody may release."""
+
+    def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
+    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+        """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
+    def release(self) -> None:
+        """Frees the lock, whoever holds it; ValueError if nobody does."""
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, exc_type: object = None, exc_value: object = None, traceback: object = None
+    ) -> None: ...
+    def locked(self) -> bool:
+        """Whether somebody holds it."""
+    def owner(self) -> int | None:
+        """The pid of the process that holds it."""
+    @property
+    def block(self) -> Block: ...
+    @property
+    def _semlock(self) -> Self: ...
+    def _is_mine(self) -> bool: ...
+    def _count(self) -> int: ...
+    def _get_value(self) -> int: ...
+    def _is_zero(self) -> bool: ...
+
+class RLock:
+    """A lock that its owner may take again."""
+
+    def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
+    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+        """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
+    def release(self) -> None:
+        """Undoes one `acquire`; AssertionError unless the caller is the owner."""
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, exc_type: object = None, exc_value: object = None, traceback: object = None
+    ) -> None: ...
+    def locked(self) -> bool:
+        """Whether somebody holds it."""
+    def owner(self) -> int | None:
+        """The pid of the process that holds it."""
+    @property
+    def block(self) -> Block: ...
+    @property
+    def _semlock(self) -> Self: ...
+    def _is_mine(self) -> bool: ...
+    def _count(self) -> int: ...
+    def _get_value(self) -> int: ...
+    def _is_zero(self) -> bool: ...
+
+class Semaphore:
+    """A counter that is never below zero."""
+
+    def __new__(cls, value: int, maxvalue: int, block: Block | None = None) -> Self: ...
+    @property
+    def maxvalue(self) -> int: ...
+    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+        """Takes one; waits for it, at most `timeout` seconds, if `block`."""
+    def release(self) -> None:
+        """Gives one back; ValueError if the value is as high as it may be."""
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, exc_type: object = None, exc_value: object = None, traceback: object = None
+    ) -> None: ...
+    def locked(self) -> bool:
+        """Whether none is left."""
+    def get_value(self) -> int:
+        """The present value."""
+    @property
+    def block(self) -> Block: ...
+    @property
+    def _semlock(self) -> Self: ...
+    def _get_value(self) -> int: ...
+    def _is_zero(self) -> bool: ...
+
+class Condition:
+    """Those who wait for a condition, counted."""
+
+    def __new__(cls, block: Block | None = None) -> Self: ...
+    def enter(self) -> None:
+        """Says that the caller, who holds the lock, is going to sleep."""
+    def sleep(self, timeout: float | None = None) -> bool:
+        """Sleeps, without the lock, at most `timeout` seconds; whether it was notified."""
+    def leave(self, notified: bool) -> bool:
+        """Says, with the lock again, that the caller is awake; whether it had been notified."""
+    def notify(self, n: int) -> int:
+        """Wakes at most `n` sleepers; how many."""
+    @property
+    def block(self) -> Block: ...
+
+class Event:
+    """A flag that can be waited for."""
+
+    def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
+    def is_set(self) -> bool:
+        """Whether the flag is set."""
+    def set(self) -> None:
+        """Sets the flag and wakes all who wait."""
+    def clear(self) -> None:
+        """Clears the flag."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits at most `timeout` seconds until the flag is set; whether it is."""
+    @property
+    def block(self) -> Block: ...
+
+class Queue:
+    """A first-in first-out queue of byte strings."""
+
+    def __new__(cls, maxsize: int) -> Self: ...
+    @staticmethod
+    def attach(segment: int, log: int) -> Queue:
+        """The queue that another process shares; the descriptors stay the caller's."""
+    def share(self) -> tuple[int, int]:
+        """The descriptors that another process needs to attach it."""
+    def put(self, data: Buffer, timeout: float | None = None) -> bool:
+        """Puts an item, waiting at most `timeout` seconds while the queue is full."""
+    def get(self, timeout: float | None = None) -> bytes | None:
+        """Takes the first item, waiting at most `timeout` seconds while there is none."""
+    def __len__(self) -> int: ...
+
+def send_bytes(fd: int, data: Buffer) -> None:
+    """Sends one message."""
+
+def recv_bytes(fd: int, maxlength: int | None = None) -> bytes | None:
+    """Receives one message; None if it is longer than `maxlength`."""
+
+def poll(fd: int, timeout: float | None = 0.0) -> bool:
+    """Waits at most `timeout` seconds until there is something to read."""

@@ -1,0 +1,78 @@
+"""The standard library's own ``multiprocessing``, whatever that name means by now.
+
+After :func:`manycore.install` the name ``multiprocessing`` means manycore, so our own code reaches
+the originals through here: ``_stdlib.util``, ``_stdlib.queues`` and so on, each loaded when it is
+first asked for.
+"""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import multiprocessing as package
+import sys
+import threading
+from types import ModuleType
+
+# Those that everything needs; the package itself has imported them already.
+from multiprocessing import context as context
+from multiprocessing import process as process
+from multiprocessing import reduction as reduction
+
+__all__ = ["SHARED", "load", "package"]
+
+#: Submodules of which there is one for both packages: they hold state (the process table, the
+#: finalizers, the pickle registry) that must not exist twice.
+SHARED = frozenset(
+    (
+        "dummy",
+        "heap",
+        "process",
+        "reduction",
+        "resource_sharer",
+        "resource_tracker",
+        "shared_memory",
+        "util",
+    )
+)
+
+_loaded = {"context": context, "process": process, "reduction": reduction}
+_lock = threading.RLock()
+
+
+def load(name: str) -> ModuleType:
+    """The standard library's ``multiprocessing.<name>``."""
+    module = _loaded.get(name)
+    if module is not None:
+        return module
+    with _lock:
+        if name not in _loaded:
+            _loaded[name] = _import(f"multiprocessing.{name}")
+        return _loaded[name]
+
+
+def keep(name: str, module: ModuleType) -> None:
+    """Remembers an original that is about to lose its place in ``sys.modules``."""
+    _loaded.setdefault(name, module)
+
+
+def _import(full_name: str) -> ModuleType:
+    if sys.modules.get("multiprocessing") is package:
+        return importlib.import_module(full_name)
+    # The name is taken by manycore: run the original's code in a module beside it.
+    spec = importlib.machinery.PathFinder.find_spec(full_name, package.__path__)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"No module named {full_name!r}", name=full_name)
+    module = importlib.util.module_from_spec(spec)
+    if full_name.partition(".")[2] in SHARED:
+        sys.modules[full_name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    try:
+        return load(name)
+    except ModuleNotFoundError as error:
+        raise AttributeError(name) from error

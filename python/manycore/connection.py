@@ -1,0 +1,124 @@
+"""Messages between two processes, over a pipe or a socket."""
+
+import io
+import os
+import socket
+from multiprocessing.reduction import DupFd, ForkingPickler
+from typing import Any
+
+from . import _engine, _stdlib
+
+__all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
+
+_original = _stdlib.connection
+
+BUFSIZE = _original.BUFSIZE
+CONNECTION_TIMEOUT = _original.CONNECTION_TIMEOUT
+AuthenticationError = _original.AuthenticationError
+BufferTooShort = _original.BufferTooShort
+ConnectionWrapper = _original.ConnectionWrapper
+SocketListener = _original.SocketListener
+XmlClient = _original.XmlClient
+XmlListener = _original.XmlListener
+address_type = _original.address_type
+answer_challenge = _original.answer_challenge
+arbitrary_address = _original.arbitrary_address
+default_family = _original.default_family
+deliver_challenge = _original.deliver_challenge
+families = _original.families
+wait = _original.wait
+
+
+class Connection(_original.Connection):  # type: ignore[misc, name-defined]
+    """One end of a pipe or socket; the bytes on it are those of the standard library."""
+
+    def send(self, obj: Any) -> None:
+        """Sends a picklable object."""
+        self._check_closed()
+        self._check_writable()
+        _engine.send_bytes(self._handle, ForkingPickler.dumps(obj))
+
+    def recv(self) -> Any:
+        """Waits for an object and returns it; EOFError if the other end is closed."""
+        self._check_closed()
+        self._check_readable()
+        return ForkingPickler.loads(_engine.recv_bytes(self._handle))
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Waits for a message and returns its bytes.
+
+        EOFError if the other end is closed; OSError if the message is longer than ``maxlength``,
+        and then nothing more can be received.
+        """
+        self._check_closed()
+        self._check_readable()
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
+        message = _engine.recv_bytes(self._handle, maxlength)
+        if message is None:
+            self._bad_message_length()
+        assert message is not None
+        return message
+
+    # The inherited methods stand on these two.
+    def _send_bytes(self, buf: Any) -> None:
+        _engine.send_bytes(self._handle, buf)
+
+    def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
+        message = _engine.recv_bytes(self._handle, maxsize)
+        if message is None:
+            return None
+        stream = io.BytesIO(message)
+        stream.seek(0, os.SEEK_END)
+        return stream
+
+    def _poll(self, timeout: float | None) -> bool:
+        return _engine.poll(self._handle, timeout)
+
+
+class Listener(_original.Listener):  # type: ignore[misc, name-defined]
+    """A bound socket that waits for connections."""
+
+    def accept(self) -> Connection:
+        """Waits for a connection and returns it."""
+        return _adopt(super().accept())
+
+
+def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
+    """Connects to the :class:`Listener` at ``address``."""
+    return _adopt(_original.Client(address, family, authkey))
+
+
+def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+    """Two connections that are each other's end.
+
+    Unless ``duplex`` the first can only receive and the second only send.
+    """
+    if duplex:
+        one, other = socket.socketpair()
+        return Connection(one.detach()), Connection(other.detach())
+    reader, writer = os.pipe()
+    return Connection(reader, writable=False), Connection(writer, readable=False)
+
+
+def _adopt(connection: Any) -> Connection:
+    ours = Connection(connection.fileno())
+    connection._handle = None
+    return ours
+
+
+def _reduce_connection(connection: Connection) -> tuple[Any, ...]:
+    fd = DupFd(connection.fileno())
+    return _rebuild_connection, (fd, connection.readable, connection.writable)
+
+
+def _rebuild_connection(fd: Any, readable: bool, writable: bool) -> Connection:
+    return Connection(fd.detach(), readable, writable)
+
+
+ForkingPickler.register(Connection, _reduce_connection)
+
+
+def __getattr__(name: str) -> Any:
+    # The rest, such as the parts of the challenge, is the standard library's.
+    return getattr(_original, name)

@@ -1,0 +1,340 @@
+"""Contexts: the whole API, bound to one start method."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.context import AuthenticationError as AuthenticationError
+from multiprocessing.context import BaseContext as BaseContext
+from multiprocessing.context import BufferTooShort as BufferTooShort
+from multiprocessing.context import ProcessError as ProcessError
+from multiprocessing.context import TimeoutError as TimeoutError
+from multiprocessing.context import assert_spawning as assert_spawning
+from multiprocessing.context import get_spawning_popen as get_spawning_popen
+from multiprocessing.context import set_spawning_popen as set_spawning_popen
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+from . import _stdlib
+
+if TYPE_CHECKING:
+    from . import managers, pool, queues, synchronize
+    from .connection import Connection
+
+__all__ = ()
+
+#: Names the start method that programs use which choose none themselves.
+START_METHOD_VARIABLE = "MANYCORE_START_METHOD"
+
+process = _stdlib.process
+reduction = _stdlib.reduction
+
+
+class _Process(BaseProcess):
+    """What our processes add to the standard library's: the child's start method is ours, too."""
+
+    _start_method: str | None = None
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        if self._start_method is not None:
+            _force_start_method(self._start_method)
+        exitcode: int = super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+        return exitcode
+
+
+class Process(_Process):
+    """A process that is started by the default start method."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        _default_context.get_context().Process._after_fork()
+
+
+class ForkProcess(_Process):
+    """A process that begins as a copy of this one."""
+
+    _start_method = "fork"
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(_Process):
+    """A process that begins as a fresh interpreter."""
+
+    _start_method = "spawn"
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        pass
+
+
+class ForkServerProcess(_Process):
+    """A process that begins as a copy of the fork server."""
+
+    _start_method = "forkserver"
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class _Context(BaseContext):
+    """The factories, over our own classes."""
+
+    Process: Any
+    _name: str
+
+    def get_context(self, method: str | None = None) -> Any:
+        """The context with this start method; without a method, this one."""
+        if method is None:
+            return self
+        try:
+            return _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f"cannot find context for {method!r}") from None
+
+    def Manager(self) -> "managers.SyncManager":
+        """A started manager: a server process whose objects other processes share by proxies."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex: bool = True) -> "tuple[Connection, Connection]":
+        """Two connections that are each other's end."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
+
+    def Lock(self) -> "synchronize.Lock":
+        """A lock that is not recursive."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context())
+
+    def RLock(self) -> "synchronize.RLock":
+        """A lock that its owner may acquire again."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Condition(self, lock: Any = None) -> "synchronize.Condition":
+        """A condition variable over ``lock``, or over an RLock of its own."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value: int = 1) -> "synchronize.Semaphore":
+        """A semaphore that begins at ``value``."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value: int = 1) -> "synchronize.BoundedSemaphore":
+        """A semaphore that begins at ``value`` and cannot rise above it."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self) -> "synchronize.Event":
+        """A flag that is not set."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> "synchronize.Barrier":
+        """A barrier for ``parties`` processes; one of them calls ``action`` when all are there."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize: int = 0) -> "queues.Queue":
+        """A queue of at most ``maxsize`` objects, or of any number."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> "queues.JoinableQueue":
+        """A queue that knows which objects have been dealt with."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> "queues.SimpleQueue":
+        """A queue that is a locked pipe."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> "pool.Pool":
+        """A pool of worker processes."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """A ctypes object in shared memory."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
+        """A ctypes array in shared memory."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """A ctypes object in shared memory with a lock."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(
+        self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
+    ) -> Any:
+        """A ctypes array in shared memory with a lock."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def freeze_support(self) -> None:
+        """Runs the child if this is one of a frozen program."""
+        if getattr(sys, "frozen", False):
+            from .spawn import freeze_support
+
+            freeze_support()
+
+    def get_logger(self) -> Any:
+        """The package's logger."""
+        return _stdlib.util.get_logger()
+
+    def log_to_stderr(self, level: int | str | None = None) -> Any:
+        """Has the package's logger print to stderr, and returns it."""
+        return _stdlib.util.log_to_stderr(level)
+
+    def allow_connection_pickling(self) -> None:
+        """Makes connections and sockets picklable."""
+        from . import connection as connection
+
+    def set_executable(self, executable: str) -> None:
+        """Sets the Python executable that ``spawn`` and ``forkserver`` start."""
+        from .spawn import set_executable
+
+        set_executable(executable)
+
+    def set_forkserver_preload(self, module_names: list[str], **options: Any) -> None:
+        """Names the modules that the fork server imports before it forks."""
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names, **options)
+
+
+class ForkContext(_Context):
+    """The API with the start method fork."""
+
+    _name = "fork"
+    Process = ForkProcess
+
+
+class SpawnContext(_Context):
+    """The API with the start method spawn."""
+
+    _name = "spawn"
+    Process = SpawnProcess
+
+
+class ForkServerContext(_Context):
+    """The API with the start method forkserver."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess
+
+
+class DefaultContext(_Context):
+    """The API with the default start method, which can be set once."""
+
+    Process = Process
+
+    def __init__(self, context: _Context) -> None:
+        self._default_context = context
+        self._actual_context: _Context | None = None
+
+    def get_context(self, method: str | None = None) -> Any:
+        """The context with this start method; without a method, the default one."""
+        if method is not None:
+            return super().get_context(method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Chooses the start method; RuntimeError if there is one already, unless ``force``."""
+        if self._actual_context is not None and not force:
+            raise RuntimeError("context has already been set")
+        self._actual_context = None if method is None and force else self.get_context(method)
+
+    def get_start_method(self, allow_none: bool = False) -> Any:
+        """The start method. Asking settles it, but for ``allow_none``, which may give None."""
+        if self._actual_context is None and allow_none:
+            return None
+        return self.get_context()._name
+
+    def get_all_start_methods(self) -> list[str]:
+        """The start methods that there are, the default first."""
+        first = self._default_context._name
+        return [first, *(name for name in _concrete_contexts if name != first)]
+
+
+_concrete_contexts: dict[str, _Context] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+
+
+def _choose() -> _Context:
+    """The context that the environment names, else the one of the running Python."""
+    method = os.environ.get(START_METHOD_VARIABLE)
+    if not method:
+        method = _stdlib.context._default_context._default_context._name
+    elif method not in _concrete_contexts:
+        raise ValueError(
+            f"{START_METHOD_VARIABLE}={method!r}: a start method is one of "
+            + ", ".join(_concrete_contexts)
+        )
+    return _concrete_contexts[method]
+
+
+_default_context = DefaultContext(_choose())
+
+
+def _force_start_method(method: str) -> None:
+    _default_context._actual_context = _concrete_contexts[method]

@@ -1,0 +1,171 @@
+"""The fork server: a clean process that has Python loaded and forks on request."""
+
+import os
+import struct
+import sys
+import threading
+from multiprocessing.process import current_process
+from typing import Any, NamedTuple
+
+from . import _engine, _stdlib, popen_fork, popen_spawn_posix, spawn
+
+__all__ = [
+    "connect_to_new_process",
+    "ensure_running",
+    "get_inherited_fds",
+    "set_forkserver_preload",
+]
+
+# What one message on a socket may carry, less those that we add.
+_MAX_FDS = 250
+
+_REQUEST = struct.Struct("=q?")
+
+
+class Request(NamedTuple):
+    """What the server has to know beyond the descriptors: data, lifeline, [tracker], others."""
+
+    grace_ms: int
+    has_tracker: bool
+
+    def pack(self) -> bytes:
+        """The request as bytes."""
+        return _REQUEST.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Request":
+        """The request from its bytes."""
+        return cls(*_REQUEST.unpack(data))
+
+
+class ForkServer:
+    """This process's handle of its fork server, which is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._preload_modules = ["__main__"]
+        self._inherited_fds: list[int] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._server: _engine.ForkServer | None = None
+
+    @property
+    def _forkserver_pid(self) -> int | None:
+        return None if self._server is None else self._server.pid
+
+    def set_forkserver_preload(self, module_names: list[str]) -> None:
+        """Names the modules that the server imports before it forks; what fails is skipped."""
+        if not all(type(name) is str for name in module_names):
+            raise TypeError("module_names must be a list of strings")
+        self._preload_modules = module_names
+
+    def get_inherited_fds(self) -> list[int] | None:
+        """The descriptors that came with the fork, or None if no fork server has forked us."""
+        return self._inherited_fds
+
+    def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
+        """Not available: the engine's fork server does not speak over a pair of pipes."""
+        raise NotImplementedError(
+            "forkserver.connect_to_new_process is not part of manycore; use a context's Process"
+        )
+
+    def ensure_running(self) -> None:
+        """Starts the server unless it runs."""
+        with self._lock:
+            self._running()
+
+    def fork(self, request: Request, fds: list[int]) -> _engine.Child:
+        """A new process that runs what ``fds`` describe."""
+        if len(fds) >= _MAX_FDS:
+            raise ValueError("too many fds")
+        with self._lock:
+            try:
+                return self._running().fork(request.pack(), fds)
+            except BrokenPipeError:
+                # It died under our hands; the next one may have a longer life.
+                self._server = None
+                return self._running().fork(request.pack(), fds)
+
+    def _running(self) -> _engine.ForkServer:
+        if self._server is None or not self._server.is_alive():
+            self._server = self._start()
+        return self._server
+
+    def _start(self) -> _engine.ForkServer:
+        data = popen_spawn_posix.anonymous_file(self._preparation())
+        try:
+            call = f"main; main({data}, {_engine.lifeline()})"
+            command = [*spawn.interpreter(), "-c", spawn.program("manycore.forkserver", call)]
+            # The engine adds the number of the control socket.
+            return _engine.ForkServer([os.fsdecode(word) for word in command], [data])
+        finally:
+            os.close(data)
+
+    def _preparation(self) -> bytes:
+        preparation = spawn.get_preparation_data("forkserver")
+        for private in ("authkey", "name", "log_to_stderr", "log_level"):
+            preparation.pop(private, None)
+        dumps = _stdlib.reduction.pickle.dumps
+        pickled: bytes = dumps(self._preload_modules) + dumps(preparation)
+        return pickled
+
+    def _stop(self) -> None:
+        with self._lock:
+            if self._server is not None:
+                self._server.stop()
+                self._server = None
+
+
+def main(data_fd: int, lifeline_fd: int) -> None:
+    """Runs the server until its parent closes the control socket or dies."""
+    control_fd = int(sys.argv[1])
+    _engine.watch_lifeline(lifeline_fd, 0)
+    os.close(lifeline_fd)
+    with open(data_fd, "rb", closefd=True) as file:
+        load = _stdlib.reduction.pickle.load
+        _preload(load(file), load(file))
+    _stdlib.util._close_stdin()
+    _stdlib.util._flush_std_streams()
+    served = _engine.serve(control_fd)
+    if served is not None:
+        popen_fork.run_child(lambda: _serve_one(*served))
+
+
+def _preload(modules: list[str], preparation: dict[str, Any]) -> None:
+    if not modules:
+        return
+    if "__main__" not in modules:
+        preparation = {k: v for k, v in preparation.items() if not k.startswith("init_main")}
+    current = current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        spawn.prepare(preparation)
+    except Exception:
+        # The child imports the main module again and fails where its output can be seen.
+        sys.modules["__main__"] = (spawn.old_main_modules or [sys.modules["__main__"]])[-1]
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+    for name in modules:
+        try:
+            __import__(name)
+        except ImportError:
+            pass
+
+
+def _serve_one(message: bytes, fds: list[int]) -> int:
+    request = Request.unpack(message)
+    data_fd, lifeline_fd, *others = fds
+    tracker_fd = others.pop(0) if request.has_tracker else None
+    _forkserver._inherited_fds = others
+    return spawn.run(data_fd, lifeline_fd, request.grace_ms, tracker_fd)
+
+
+_forkserver = ForkServer()
+os.register_at_fork(after_in_child=_forkserver._reset)
+
+ensure_running = _forkserver.ensure_running
+fork = _forkserver.fork
+get_inherited_fds = _forkserver.get_inherited_fds
+connect_to_new_process = _forkserver.connect_to_new_process
+set_forkserver_preload = _forkserver.set_forkserver_preload

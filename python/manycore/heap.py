@@ -1,0 +1,16 @@
+"""The allocator behind the standard library's own shared values; ours lie in engine blocks.
+
+At run time this module is the standard library's own, so that its state exists once.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+from . import _stdlib
+
+if TYPE_CHECKING:
+    from multiprocessing.heap import (
+        BufferWrapper as BufferWrapper,
+    )
+
+sys.modules[__name__] = _stdlib.load("heap")

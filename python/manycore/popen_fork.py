@@ -1,0 +1,113 @@
+"""Starts a process by fork, and what the other start methods have in common with that."""
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any, NoReturn
+
+from . import _engine, _stdlib
+
+__all__ = ["Popen"]
+
+#: How long a child may go on, in milliseconds, after its parent has died.
+GRACE_MS = 1000
+
+# Until then `_bootstrap` itself ran what multiprocessing has to do at exit.
+_EXITS_BY_ATEXIT = sys.version_info >= (3, 13)
+
+
+class Popen:
+    """A started process, as the parent's process object holds it."""
+
+    method = "fork"
+    pid: int
+    #: A descriptor that is readable when the process has ended.
+    sentinel: int
+    _child: _engine.Child | None
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        _stdlib.util._flush_std_streams()
+        self.returncode: int | None = None
+        self.finalizer = None
+        self._child = None
+        self._launch(process_obj)
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        lifeline = _engine.lifeline()
+        child = _engine.fork()
+        if child is None:
+            run_child(lambda: self._bootstrap(process_obj, lifeline))
+        self._started(child)
+
+    @staticmethod
+    def _bootstrap(process_obj: Any, lifeline: int) -> int:
+        parent_sentinel = os.dup(lifeline)
+        _engine.watch_lifeline(lifeline, grace_ms(process_obj))
+        return process_obj._bootstrap(parent_sentinel=parent_sentinel)
+
+    def _started(self, child: _engine.Child) -> None:
+        self._child = child
+        self.pid = child.pid
+        self.sentinel = child.sentinel
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """What the child will know descriptor ``fd`` by."""
+        return fd
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, or None while the process runs."""
+        if self.returncode is None and self._child is not None:
+            self.returncode = self._child.wait(0 if flag == os.WNOHANG else None)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Waits for the end, at most ``timeout`` seconds, and returns the exit code or None."""
+        if self.returncode is None and self._child is not None:
+            self.returncode = self._child.wait(timeout)
+        return self.returncode
+
+    def _send_signal(self, signo: int) -> None:
+        if self.returncode is None and self._child is not None:
+            self._child.signal(signo)
+
+    def interrupt(self) -> None:
+        """Sends SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Closes the sentinel."""
+        self._child = None
+
+
+def grace_ms(process_obj: BaseProcess) -> int:
+    """How long this child may outlive its parent, in milliseconds; pool workers may not at all."""
+    grace: int = getattr(process_obj, "_grace_ms", GRACE_MS)
+    return grace
+
+
+def run_child(run: Callable[[], int]) -> NoReturn:
+    """Runs a forked child to its end; the parent's frames below never go on in it."""
+    code = 1
+    try:
+        if _EXITS_BY_ATEXIT:
+            atexit._clear()
+            atexit.register(_stdlib.util._exit_function)
+        code = run()
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        if _EXITS_BY_ATEXIT:
+            atexit._run_exitfuncs()
+        _stdlib.util._flush_std_streams()
+        os._exit(code)

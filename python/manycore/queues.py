@@ -1,0 +1,196 @@
+"""Queues between processes."""
+
+import traceback
+import types
+from multiprocessing.context import BaseContext, assert_spawning
+from multiprocessing.reduction import ForkingPickler
+from queue import Empty, Full
+from typing import Any
+
+from . import _block, _engine, _stdlib, connection
+
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+
+class _End:
+    """What is left of a queue's pipe: something to close. The engine's queue has no descriptor."""
+
+    closed = False
+
+    def close(self) -> None:
+        """Does nothing to the queue: nobody ever waits for this end."""
+        self.closed = True
+
+
+class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
+    """A first-in first-out queue that any number of processes put into and get from.
+
+    Objects are pickled by ``put`` itself and are in the queue when it returns: there is no feeder
+    thread. With ``maxsize`` greater than 0 ``put`` waits while so many objects are queued.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
+        self._maxsize = maxsize if maxsize > 0 else _engine.SEM_VALUE_MAX
+        self._queue = _engine.Queue(max(maxsize, 0))
+        self._ignore_epipe = False
+        self._open()
+
+    def _open(self) -> None:
+        self._closed = False
+        self._reader = _End()
+        self._writer = _End()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        assert_spawning(self)
+        return self._ignore_epipe, self._maxsize, _share_queue(self._queue)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._ignore_epipe, self._maxsize, shared = state
+        self._queue = _receive_queue(shared)
+        self._open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Puts ``obj`` into the queue.
+
+        Waits while the queue is full, at most ``timeout`` seconds, not at all unless ``block``;
+        then raises ``queue.Full``. ValueError after ``close``. An object that cannot be pickled is
+        reported on stderr and left out.
+        """
+        self._check_open()
+        data = self._pickle(obj)
+        if data is not None and not self._queue.put(data, timeout if block else 0):
+            raise Full
+
+    def _pickle(self, obj: Any) -> Any:
+        try:
+            return ForkingPickler.dumps(obj)
+        except Exception as error:
+            self._on_queue_feeder_error(error, obj)
+            return None
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Takes the oldest object.
+
+        Waits while there is none, at most ``timeout`` seconds, not at all unless ``block``; then
+        raises ``queue.Empty``. ValueError after ``close``.
+        """
+        self._check_open()
+        data = self._queue.get(timeout if block else 0)
+        if data is None:
+            raise Empty
+        return ForkingPickler.loads(data)
+
+    def qsize(self) -> int:
+        """How many objects are queued."""
+        return len(self._queue)
+
+    def empty(self) -> bool:
+        """Whether no object is queued."""
+        return not len(self._queue)
+
+    def full(self) -> bool:
+        """Whether as many objects are queued as may be."""
+        return len(self._queue) >= self._maxsize
+
+    def close(self) -> None:
+        """Says that this process will put and get no more. What it has put stays queued."""
+        self._closed = True
+
+    def join_thread(self) -> None:
+        """Returns at once: nothing that was put waits to be sent. Only after ``close``."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self) -> None:
+        """Does nothing: there is no thread to be joined at exit."""
+
+    def _terminate_broken(self) -> None:
+        self.close()
+
+    @staticmethod
+    def _on_queue_feeder_error(e: Exception, obj: Any) -> None:
+        """Called when ``obj`` cannot be pickled; subclasses override it."""
+        traceback.print_exception(e)
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+class JoinableQueue(Queue):
+    """A queue that knows which objects have been dealt with."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
+        super().__init__(maxsize, ctx=ctx)
+        self._unfinished_tasks = ctx.Semaphore(0)
+        self._cond = ctx.Condition()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (*super().__getstate__(), self._cond, self._unfinished_tasks)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        super().__setstate__(state[:-2])
+        self._cond, self._unfinished_tasks = state[-2:]
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """As ``Queue.put``; the object counts as unfinished until ``task_done``."""
+        self._check_open()
+        data = self._pickle(obj)
+        if data is None:
+            return
+        # Counted before it can be taken, so that task_done never finds nothing to count down.
+        self._unfinished_tasks.release()
+        queued = False
+        try:
+            queued = self._queue.put(data, timeout if block else 0)
+        finally:
+            if not queued:
+                self.task_done()
+        if not queued:
+            raise Full
+
+    def task_done(self) -> None:
+        """Says that an object which ``get`` returned has been dealt with.
+
+        ValueError if called more often than objects were put.
+        """
+        with self._cond:
+            if not self._unfinished_tasks.acquire(False):
+                raise ValueError("task_done() called too many times")
+            if not self._unfinished_tasks.get_value():
+                self._cond.notify_all()
+
+    def join(self) -> None:
+        """Waits until every object has been dealt with."""
+        with self._cond:
+            while self._unfinished_tasks.get_value():
+                self._cond.wait()
+
+
+class SimpleQueue(_stdlib.queues.SimpleQueue):  # type: ignore[misc]
+    """A queue that is a pipe with two locks: ``put`` waits while the pipe is full."""
+
+    def __init__(self, *, ctx: BaseContext) -> None:
+        self._reader, self._writer = connection.Pipe(duplex=False)
+        self._rlock = ctx.Lock()
+        self._wlock = ctx.Lock()
+        self._poll = self._reader.poll
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        assert_spawning(self)
+        return self._reader, self._writer, self._rlock, self._wlock
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._reader, self._writer, self._rlock, self._wlock = state
+        self._poll = self._reader.poll
+
+
+def _share_queue(queue: _engine.Queue) -> tuple[Any, ...]:
+    segment, log = queue.share()
+    return _block.share(segment), _block.share(log)
+
+
+def _receive_queue(shared: tuple[Any, ...]) -> _engine.Queue:
+    segment, log = shared
+    return _engine.Queue.attach(_block.receive(segment), _block.receive(log))

@@ -1,0 +1,93 @@
+"""ctypes objects in shared memory."""
+
+import ctypes
+from collections.abc import Sequence
+from multiprocessing.context import BaseContext, assert_spawning as assert_spawning
+from typing import Any
+
+from . import _stdlib
+from ._block import BufferWrapper
+from .context import _default_context
+
+__all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
+
+_original = _stdlib.sharedctypes
+
+Synchronized = _original.Synchronized
+SynchronizedArray = _original.SynchronizedArray
+SynchronizedBase = _original.SynchronizedBase
+SynchronizedString = _original.SynchronizedString
+class_cache = _original.class_cache
+make_property = _original.make_property
+prop_cache = _original.prop_cache
+rebuild_ctype = _original.rebuild_ctype
+reduce_ctype = _original.reduce_ctype
+synchronized = _original.synchronized
+template = _original.template
+typecode_to_type = _original.typecode_to_type
+
+
+def _new_value(type_: Any) -> Any:
+    return rebuild_ctype(type_, BufferWrapper(ctypes.sizeof(type_)), None)
+
+
+def _type(typecode_or_type: Any) -> Any:
+    return typecode_to_type.get(typecode_or_type, typecode_or_type)
+
+
+def RawValue(typecode_or_type: Any, *args: Any) -> Any:
+    """A ctypes object in shared memory, initialised with ``args``; zero without."""
+    value = _new_value(_type(typecode_or_type))
+    value.__init__(*args)
+    return value
+
+
+def RawArray(typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
+    """A ctypes array in shared memory: of so many zeros, or of the items of a sequence."""
+    if isinstance(size_or_initializer, int):
+        return _new_value(_type(typecode_or_type) * size_or_initializer)
+    array = _new_value(_type(typecode_or_type) * len(size_or_initializer))
+    array.__init__(*size_or_initializer)
+    return array
+
+
+def Value(
+    typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext | None = None
+) -> Any:
+    """As :func:`RawValue`, with a lock around every access unless ``lock`` is False.
+
+    ``lock`` may be a lock to use.
+    """
+    return _locked(RawValue(typecode_or_type, *args), lock, ctx)
+
+
+def Array(
+    typecode_or_type: Any,
+    size_or_initializer: int | Sequence[Any],
+    *,
+    lock: Any = True,
+    ctx: BaseContext | None = None,
+) -> Any:
+    """As :func:`RawArray`, with a lock around every access unless ``lock`` is False.
+
+    ``lock`` may be a lock to use.
+    """
+    return _locked(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
+
+
+def copy(obj: Any) -> Any:
+    """A copy of a ctypes object, in shared memory."""
+    new = _new_value(type(obj))
+    ctypes.pointer(new)[0] = obj
+    return new
+
+
+def _locked(obj: Any, lock: Any, ctx: BaseContext | None) -> Any:
+    if lock is False:
+        return obj
+    ctx = ctx or _default_context.get_context()
+    if lock in (True, None):
+        lock = ctx.RLock()
+    if not hasattr(lock, "acquire"):
+        raise AttributeError(f"{lock!r} has no method 'acquire'")
+    return synchronized(obj, lock, ctx=ctx)

@@ -1,0 +1,118 @@
+"""The beginning of a process in a fresh interpreter."""
+
+import os
+import sys
+from multiprocessing.process import BaseProcess, current_process
+from pathlib import Path
+from typing import Any
+
+from . import _block, _engine, _install, _stdlib, context
+
+__all__ = [
+    "_main",
+    "freeze_support",
+    "get_command_line",
+    "get_executable",
+    "get_preparation_data",
+    "import_main_path",
+    "set_executable",
+]
+
+set_executable = _stdlib.spawn.set_executable
+get_executable = _stdlib.spawn.get_executable
+is_forking = _stdlib.spawn.is_forking
+import_main_path = _stdlib.spawn.import_main_path
+old_main_modules = _stdlib.spawn.old_main_modules
+
+_PROGRAM = "import sys; sys.path.append({path!r}); from {module} import {call}"
+
+
+def freeze_support() -> None:
+    """In a frozen program that was started as a child: runs the child and does not return."""
+    if is_forking(sys.argv):
+        pairs = (argument.split("=") for argument in sys.argv[2:])
+        spawn_main(**{name: None if value == "None" else int(value) for name, value in pairs})
+
+
+def get_command_line(**arguments: int | None) -> list[str | bytes]:
+    """The command that starts a child: ``spawn_main(**arguments)`` in a fresh interpreter."""
+    pairs = [f"{name}={value!r}" for name, value in arguments.items()]
+    if getattr(sys, "frozen", False):
+        return [sys.executable, "--multiprocessing-fork", *pairs]
+    call = f"spawn_main; spawn_main({', '.join(pairs)})"
+    return [*interpreter(), "-c", program("manycore.spawn", call), "--multiprocessing-fork"]
+
+
+def interpreter() -> list[str | bytes]:
+    """The Python executable with the flags that this one was started with."""
+    return [get_executable(), *_stdlib.util._args_from_interpreter_flags()]
+
+
+def program(module: str, call: str) -> str:
+    """Source text that imports from ``module`` also where only ``sys.path`` of the parent has it."""
+    return _PROGRAM.format(path=str(Path(__file__).parent.parent), module=module, call=call)
+
+
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """What the child has to know before it can load its process object.
+
+    Raises RuntimeError if this process is itself still importing its main module.
+    """
+    default = _stdlib.context._default_context
+    before = default._actual_context
+    try:
+        data: dict[str, Any] = _stdlib.spawn.get_preparation_data(name)
+    finally:
+        # The question which start method it is would settle it for the standard library.
+        default._actual_context = before
+    data["start_method"] = context._default_context.get_start_method()
+    data["manycore_installed"] = _install.is_installed()
+    return data
+
+
+def prepare(data: dict[str, Any]) -> None:
+    """Brings this process into the parent's state, up to the import of the main module."""
+    data = dict(data)
+    if data.pop("manycore_installed", False):
+        _install.install()
+    if (method := data.pop("start_method", None)) is not None:
+        context._default_context.set_start_method(method, force=True)
+    _stdlib.spawn.prepare(data)
+
+
+def spawn_main(
+    data_fd: int, lifeline_fd: int, grace_ms: int, tracker_fd: int | None = None
+) -> None:
+    """Runs the process that ``data_fd`` describes and exits with its exit code."""
+    assert is_forking(sys.argv), "Not forking"
+    sys.exit(run(data_fd, lifeline_fd, grace_ms, tracker_fd))
+
+
+def run(data_fd: int, lifeline_fd: int, grace_ms: int, tracker_fd: int | None) -> int:
+    """Runs the process that ``data_fd`` describes; for both methods that do not inherit it."""
+    for fd in (data_fd, lifeline_fd):
+        os.set_inheritable(fd, False)
+    _engine.watch_lifeline(lifeline_fd, grace_ms)
+    if tracker_fd is not None:
+        _stdlib.resource_tracker._resource_tracker._fd = tracker_fd
+    return _main(data_fd, lifeline_fd)
+
+
+def _main(data_fd: int, parent_sentinel: int) -> int:
+    with open(data_fd, "rb", closefd=True) as data:
+        process_obj = _load(data)
+    _block.close_inherited()
+    exitcode: int = process_obj._bootstrap(parent_sentinel)  # type: ignore[attr-defined]
+    return exitcode
+
+
+def _load(data: Any) -> BaseProcess:
+    # A process that is started meanwhile is one from an unguarded main module.
+    current = current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        prepare(_stdlib.reduction.pickle.load(data))
+        process_obj: BaseProcess = _stdlib.reduction.pickle.load(data)
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+    return process_obj

@@ -1,0 +1,138 @@
+"""The start method as a parameter, a watchdog over every test, and a look for what a test leaves."""
+
+import gc
+import multiprocessing.process
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import manycore
+from manycore import forkserver
+from manycore.context import _default_context
+
+HERE = Path(__file__).parent
+#: Seconds after which a test hangs.
+PATIENCE = 60
+
+# Children have to print their stacks when the watchdog strikes.
+os.environ["PYTHONFAULTHANDLER"] = "1"
+
+
+@pytest.fixture(params=["fork", "spawn", "forkserver"])
+def start_method(request):
+    return request.param
+
+
+@pytest.fixture
+def ctx(start_method):
+    return manycore.get_context(start_method)
+
+
+@pytest.fixture
+def default_method():
+    """Gives the default start method back as it was."""
+    before = _default_context._actual_context
+    yield
+    _default_context._actual_context = before
+
+
+@pytest.fixture(scope="session")
+def watchdog() -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-S", str(HERE / "watchdog.py"), str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def warm(watchdog):
+    """What is made once and stays: the lifeline, the fork server, an arena."""
+    forkserver.ensure_running()
+    for method in ("fork", "forkserver"):
+        context = manycore.get_context(method)
+        process = context.Process(args=(context.Lock(), context.Value("i")))
+        process.start()
+        process.join()
+        process.close()
+
+
+@pytest.fixture(autouse=True)
+def careful(request, watchdog, warm):
+    """Ends a test that hangs, and fails one that leaves something behind."""
+    marker = request.node.get_closest_marker("patience")
+    patience = marker.args[0] if marker else PATIENCE
+    watchdog.stdin.write(f"{patience}\n".encode())
+    watchdog.stdin.flush()
+    before = State(watchdog.pid)
+    yield
+    before.compare(State(watchdog.pid))
+    watchdog.stdin.write(b"0\n")
+    watchdog.stdin.flush()
+
+
+class State:
+    """What a process has: children, threads, descriptors, shared memory."""
+
+    def __init__(self, watchdog: int) -> None:
+        self._watchdog = watchdog
+        gc.collect()
+        self.children = sorted(children() - {watchdog, forkserver._forkserver._forkserver_pid})
+        self.started = sorted(p.name for p in multiprocessing.process._children)
+        self.threads = sorted(thread.name for thread in threading.enumerate())
+        self.fds = sorted(descriptors())
+        self.shm = sorted(os.listdir("/dev/shm"))
+        self.mappings = memfds()
+
+    def compare(self, after: "State") -> None:
+        deadline = time.monotonic() + 2
+        while (difference := self._difference(after)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+            after = State(self._watchdog)
+        assert not difference, "\n".join(difference)
+
+    def _difference(self, after: "State") -> list[str]:
+        return [
+            f"{name} before: {vars(self)[name]}, after: {vars(after)[name]}"
+            for name in ("children", "started", "threads", "fds", "shm", "mappings")
+            if vars(self)[name] != vars(after)[name]
+        ]
+
+
+def children() -> set[int]:
+    """The children of this process that run or have not been waited for."""
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        try:
+            found.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+        except OSError:
+            continue
+    return found
+
+
+def descriptors() -> list[str]:
+    """What is open here, by its kind or name."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if not target.startswith("/proc/"):
+            found.append(target.split(":")[0])
+    return found
+
+
+def memfds() -> int:
+    """How many pieces of anonymous shared memory are mapped."""
+    maps = Path("/proc/self/maps").read_text()
+    return maps.count("memfd:")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "patience(seconds): how long the test may take")

@@ -1,0 +1,232 @@
+import array
+import multiprocessing.connection
+import multiprocessing.resource_sharer
+import os
+import pickle
+import signal
+import threading
+import time
+
+import pytest
+
+import manycore
+from manycore import connection
+
+
+@pytest.fixture(params=[True, False], ids=["duplex", "simplex"])
+def pipe(request):
+    reader, writer = manycore.Pipe(request.param)
+    with reader, writer:
+        yield reader, writer
+
+
+def test_objects(pipe):
+    reader, writer = pipe
+    for obj in (1, None, "text", [1, {2: 3}], b"x" * 1000):
+        writer.send(obj)
+        assert reader.recv() == obj
+
+
+@pytest.mark.parametrize("size", [0, 1, 16384, 16385, 1 << 16, 1 << 22])
+def test_bytes(pipe, size):
+    reader, writer = pipe
+    message = os.urandom(size)
+    thread = threading.Thread(target=writer.send_bytes, args=(message,))
+    thread.start()
+    assert reader.recv_bytes() == message
+    thread.join()
+
+
+def test_parts_of_buffers(pipe):
+    reader, writer = pipe
+    numbers = array.array("i", range(10))
+    writer.send_bytes(numbers)
+    assert reader.recv_bytes() == bytes(numbers)
+    writer.send_bytes(b"0123456789", 3)
+    assert reader.recv_bytes() == b"3456789"
+    writer.send_bytes(b"0123456789", 3, 4)
+    assert reader.recv_bytes() == b"3456"
+    room = bytearray(10)
+    writer.send_bytes(b"abc")
+    assert reader.recv_bytes_into(room, 2) == 3
+    assert room == b"\0\0abc" + bytes(5)
+    writer.send_bytes(b"x" * 11)
+    with pytest.raises(manycore.BufferTooShort) as info:
+        reader.recv_bytes_into(room)
+    assert info.value.args == (b"x" * 11,)
+    with pytest.raises(ValueError, match="offset"):
+        writer.send_bytes(b"", -1)
+
+
+def test_closed(pipe):
+    reader, writer = pipe
+    writer.close()
+    assert writer.closed
+    with pytest.raises(EOFError):
+        reader.recv()
+    with pytest.raises(OSError, match="handle is closed"):
+        writer.send(1)
+    reader.close()
+    with pytest.raises(OSError, match="handle is closed"):
+        reader.poll()
+
+
+def test_broken():
+    reader, writer = manycore.Pipe(False)
+    with writer:
+        reader.close()
+        with pytest.raises(BrokenPipeError):
+            writer.send(1)
+
+
+def test_direction():
+    reader, writer = manycore.Pipe(False)
+    with reader, writer:
+        assert (reader.readable, reader.writable) == (True, False)
+        assert (writer.readable, writer.writable) == (False, True)
+        with pytest.raises(OSError, match="write-only"):
+            writer.recv()
+        with pytest.raises(OSError, match="read-only"):
+            reader.send(1)
+
+
+def test_too_long(pipe):
+    reader, writer = pipe
+    writer.send_bytes(b"12345")
+    with pytest.raises(OSError, match="bad message length"):
+        reader.recv_bytes(4)
+    with pytest.raises(OSError):  # noqa: PT011
+        reader.recv_bytes()
+    with pytest.raises(ValueError, match="negative"):
+        manycore.Pipe()[0].recv_bytes(-1)
+
+
+def test_end_inside_a_message():
+    reader, writer = manycore.Pipe(False)
+    with reader:
+        os.write(writer.fileno(), b"\0\0\0\x09abc")
+        writer.close()
+        with pytest.raises(OSError, match="end of file during message"):
+            reader.recv_bytes()
+
+
+def test_poll(pipe):
+    reader, writer = pipe
+    assert reader.poll() is False
+    assert reader.poll(0.01) is False
+    assert reader.poll(-1) is False
+    writer.send(1)
+    assert reader.poll() is True
+    assert reader.poll(None) is True
+    reader.recv()
+
+
+def test_wire_format_is_the_standard_library_s():
+    ours, theirs = manycore.Pipe()
+    with ours, multiprocessing.connection.Connection(os.dup(theirs.fileno())) as original:
+        theirs.close()
+        for size in (0, 5, 20000):
+            ours.send_bytes(b"x" * size)
+            assert original.recv_bytes() == b"x" * size
+            original.send_bytes(b"y" * size)
+            assert ours.recv_bytes() == b"y" * size
+        assert isinstance(ours, multiprocessing.connection.Connection)
+
+
+def test_wait(pipe):
+    reader, writer = pipe
+    assert connection.wait([reader], 0.01) == []
+    writer.send(1)
+    assert connection.wait([reader]) == [reader]
+    reader.recv()
+
+
+def ping(end, other):
+    other.close()
+    while True:
+        try:
+            end.send(end.recv() + 1)
+        except EOFError:
+            return
+
+
+def test_between_processes(ctx):
+    ours, theirs = ctx.Pipe()
+    process = ctx.Process(target=ping, args=(theirs, ours))
+    process.start()
+    theirs.close()
+    for number in range(100):
+        ours.send(number)
+        assert ours.recv() == number + 1
+    ours.close()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_pickles_to_any_process():
+    # By the standard library's resource sharer, which serves the descriptor in a thread.
+    ours, theirs = manycore.Pipe()
+    with ours:
+        data = multiprocessing.reduction.ForkingPickler.dumps(theirs)
+        theirs.close()
+        with pickle.loads(data) as copy:
+            assert type(copy) is connection.Connection
+            copy.send("over")
+            assert ours.recv() == "over"
+    multiprocessing.resource_sharer.stop()
+
+
+def test_listener_and_client():
+    with connection.Listener(authkey=b"secret") as listener:
+        accepted = []
+        thread = threading.Thread(target=lambda: accepted.append(listener.accept()))
+        thread.start()
+        client = connection.Client(listener.address, authkey=b"secret")
+        thread.join()
+        with client, accepted[0] as server:
+            assert type(client) is type(server) is connection.Connection
+            client.send("hello")
+            assert server.recv() == "hello"
+
+
+def test_wrong_key():
+    with connection.Listener(authkey=b"secret") as listener:
+        errors = []
+
+        def serve():
+            try:
+                listener.accept()
+            except manycore.AuthenticationError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(manycore.AuthenticationError):
+            connection.Client(listener.address, authkey=b"wrong")
+        thread.join()
+        assert errors
+
+
+def test_signals_during_a_message(pipe):
+    # The message is larger than the pipe, so both sides wait in the middle of it.
+    reader, writer = pipe
+    rung = []
+    old = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    message = os.urandom(1 << 22)
+    received = []
+
+    def receive():
+        time.sleep(0.2)
+        received.append(reader.recv_bytes())
+
+    thread = threading.Thread(target=receive)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        thread.start()
+        writer.send_bytes(message)
+        thread.join()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert rung
+    assert received == [message]

@@ -1,0 +1,248 @@
+import os
+import queue
+import signal
+import time
+
+import pytest
+
+import manycore
+from manycore.queues import Queue
+
+
+def run(ctx, target, *args):
+    process = ctx.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def end(process):
+    process.join()
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
+def test_in_one_process(ctx, kind):
+    q = getattr(ctx, kind)()
+    assert q.empty()
+    assert not q.full()
+    for item in (1, "two", [3], None):
+        q.put(item)
+    assert q.qsize() == 4
+    assert not q.empty()
+    assert [q.get(), q.get(block=False), q.get(timeout=1), q.get_nowait()] == [1, "two", [3], None]
+    with pytest.raises(queue.Empty):
+        q.get_nowait()
+    with pytest.raises(queue.Empty):
+        q.get(timeout=0.01)
+    with pytest.raises(queue.Empty):
+        q.get(True, -1)
+    q.close()
+    q.join_thread()
+
+
+def test_bounded(ctx):
+    q = ctx.Queue(maxsize=2)
+    q.put(1)
+    q.put_nowait(2)
+    assert q.full()
+    with pytest.raises(queue.Full):
+        q.put(3, block=False)
+    with pytest.raises(queue.Full):
+        q.put_nowait(3)
+    begun = time.monotonic()
+    with pytest.raises(queue.Full):
+        q.put(3, timeout=0.05)
+    assert time.monotonic() - begun >= 0.05
+    assert [q.get(), q.get()] == [1, 2]
+
+
+def test_closed(ctx):
+    q = ctx.Queue()
+    q.put(1)
+    with pytest.raises(AssertionError, match="not closed"):
+        q.join_thread()
+    q.close()
+    q.join_thread()
+    with pytest.raises(ValueError, match="is closed"):
+        q.put(2)
+    with pytest.raises(ValueError, match="is closed"):
+        q.get()
+
+
+def produce(q, who, n):
+    for number in range(n):
+        q.put((who, number))
+
+
+def consume(q, results):
+    found = []
+    while (item := q.get()) is not None:
+        found.append(item)
+    results.put(found)
+
+
+def test_many_producers_and_consumers(ctx):
+    q, results = ctx.Queue(), ctx.Queue()
+    producers = [run(ctx, produce, q, who, 3000) for who in range(3)]
+    consumers = [run(ctx, consume, q, results) for _ in range(2)]
+    for process in producers:
+        end(process)
+    for _ in consumers:
+        q.put(None)
+    found = [results.get() for _ in consumers]
+    for process in consumers:
+        end(process)
+    assert sorted(sum(found, [])) == [(who, n) for who in range(3) for n in range(3000)]
+    for part in found:
+        for who in range(3):
+            numbers = [n for w, n in part if w == who]
+            assert numbers == sorted(numbers)
+
+
+def test_full_queue_does_not_wait_for_readers_at_exit(ctx):
+    q = ctx.Queue()
+    process = run(ctx, produce, q, "x" * 1000, 5000)
+    end(process)
+    assert q.qsize() == 5000
+    assert [q.get()[1] for _ in range(5000)] == list(range(5000))
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 16, 1 << 20, (1 << 22) + 1])
+def test_sizes(ctx, size):
+    q, back = ctx.Queue(), ctx.Queue()
+    process = run(ctx, echo, q, back)
+    payload = os.urandom(size)
+    q.put(payload)
+    assert back.get() == payload
+    end(process)
+
+
+def echo(q, back):
+    back.put(q.get())
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise ArithmeticError("no")
+
+
+class Reporting(Queue):
+    errors: list = []  # noqa: RUF012
+
+    @staticmethod
+    def _on_queue_feeder_error(e, obj):
+        Reporting.errors.append((type(e), type(obj)))
+
+
+def test_what_cannot_be_pickled_is_reported_and_left_out(ctx, capsys):
+    q = ctx.Queue(maxsize=1)
+    q.put(Unpicklable())
+    q.put(1)
+    assert q.get() == 1
+    assert "ArithmeticError: no" in capsys.readouterr().err
+    q = Reporting(ctx=ctx)
+    q.put(Unpicklable())
+    assert q.empty()
+    assert Reporting.errors.pop() == (ArithmeticError, Unpicklable)
+
+
+def put_forever(q):
+    for number in range(1 << 40):
+        q.put(number)
+
+
+def test_killed_producer_leaves_the_queue_whole(ctx):
+    q = ctx.Queue()
+    for _ in range(5):
+        process = run(ctx, put_forever, q)
+        assert q.get() == 0
+        process.kill()
+        process.join()
+        n = 1
+        while not q.empty():
+            assert q.get() == n
+            n += 1
+        q.put("still works")
+        assert q.get() == "still works"
+
+
+def get_forever(q):
+    while True:
+        q.get()
+
+
+def test_killed_consumer_leaves_the_queue_whole(ctx):
+    q = ctx.Queue()
+    for _ in range(5):
+        process = run(ctx, get_forever, q)
+        for number in range(300):
+            q.put(number)
+        process.kill()
+        process.join()
+        left = []
+        while not q.empty():
+            left.append(q.get())
+        assert left == list(range(300 - len(left), 300))
+
+
+def work(q, n):
+    for _ in range(n):
+        q.get()
+        q.task_done()
+
+
+def test_joinable(ctx):
+    q = ctx.JoinableQueue()
+    q.join()
+    processes = [run(ctx, work, q, 25) for _ in range(2)]
+    for number in range(50):
+        q.put(number)
+    q.join()
+    assert q.empty()
+    for process in processes:
+        end(process)
+    with pytest.raises(ValueError, match="task_done"):
+        q.task_done()
+
+
+def test_joinable_that_is_full(ctx):
+    q = ctx.JoinableQueue(1)
+    q.put(1)
+    with pytest.raises(queue.Full):
+        q.put(2, block=False)
+    q.get()
+    q.task_done()
+    q.join()
+
+
+def test_simple_queue(ctx):
+    q = ctx.SimpleQueue()
+    assert q.empty()
+    process = run(ctx, produce, q, "a", 3)
+    assert [q.get() for _ in range(3)] == [("a", 0), ("a", 1), ("a", 2)]
+    end(process)
+    assert q.empty()
+    q.close()
+    assert q._reader.closed
+    assert q._writer.closed
+
+
+def test_signal_ends_get(ctx):
+    def handler(*_):
+        raise InterruptedError("ring")
+
+    q = ctx.Queue()
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(InterruptedError, match="ring"):
+            q.get()
+    finally:
+        signal.signal(signal.SIGALRM, old)
+
+
+def test_is_a_queue_of_the_standard_library():
+    from multiprocessing import queues
+
+    assert isinstance(manycore.Queue(), queues.Queue)
+    assert manycore.queues.Queue[int].__origin__ is Queue
