@@ -2,6 +2,7 @@
 
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -27,11 +28,6 @@ def note(arguments):
     with open(path, "ab", buffering=0) as file:
         file.write(number.to_bytes(4, "little"))
     return number
-
-
-def spin():
-    while True:
-        pass
 
 
 def identity(x):
@@ -109,17 +105,19 @@ def test_random_kills_lose_and_double_nothing(ctx, start_method, tmp_path, kills
         killer = threading.Thread(target=random_kills, args=(pool, stop, kills, kills_wanted))
         killer.start()
         first = 0
-        while killer.is_alive() or first == 0:
-            for number, outcome in submit(pool, path, first, 500):
-                if isinstance(outcome, manycore.WorkerDied):
-                    lost += 1
-                    assert outcome.task == number + 1  # the map above was no call
-                else:
-                    assert outcome == number
-                    done += 1
-            first += 500
-        stop.set()
-        killer.join()
+        try:
+            while killer.is_alive() or first == 0:
+                for number, outcome in submit(pool, path, first, 500):
+                    if isinstance(outcome, manycore.WorkerDied):
+                        lost += 1
+                        assert outcome.task == number
+                    else:
+                        assert outcome == number
+                        done += 1
+                first += 500
+        finally:
+            stop.set()
+            killer.join()
         assert pool.map(identity, range(100)) == list(range(100))
     pool.join()
     assert lost + done == first
@@ -160,6 +158,10 @@ PARENT = """
 import sys, time, manycore
 from manycore import get_context
 
+def keep(ready):
+    global shared
+    shared = ready
+
 def spin(ready):
     ready.set()
     while True:
@@ -168,7 +170,7 @@ def spin(ready):
 if __name__ == "__main__":
     ctx = get_context(sys.argv[1])
     ready = ctx.Event()
-    pool = ctx.Pool(2, initializer=globals().__setitem__, initargs=("shared", ready))
+    pool = ctx.Pool(2, initializer=keep, initargs=(ready,))
     pool.apply(len, ("x",))
     process = ctx.Process(target=spin, args=(ready,))
     process.start()
@@ -199,7 +201,5 @@ def test_nothing_outlives_a_killed_parent(start_method, tmp_path, round_):
 
 
 def ended(pidfd, deadline):
-    import select
-
     left = max(0, deadline - time.monotonic())
     return bool(select.select([pidfd], [], [], left)[0])

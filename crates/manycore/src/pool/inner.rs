@@ -78,6 +78,8 @@ pub(super) struct State {
     /// When to try again to start a worker.
     pub(super) hire_at: Option<Instant>,
     pub(super) hire_failures: u32,
+    /// Jobs of one task so far.
+    calls: u64,
     serial: u64,
 }
 
@@ -187,6 +189,7 @@ impl Inner {
             false_starts: 0,
             hire_at: None,
             hire_failures: 0,
+            calls: 0,
             serial: 0,
         };
         Ok(Self {
@@ -284,6 +287,9 @@ impl Inner {
         let unit = Unit::next(job, 1).ok_or_else(|| Error::misuse("the job has ended"))?;
         job.end_input();
         let mut state = self.lock();
+        // Calls are numbered over the whole pool, so that a report of a loss tells them apart.
+        let unit = Unit { first_item: state.calls, ..unit };
+        state.calls += 1;
         let placed = if matches!(state.phase, Phase::Running) {
             state.collect();
             state.place_task(unit, payload)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::serve::{ASK_FORK, ASK_KILL, MAX_REQUEST, REPLY_LEN, Reply};
-use super::{Child, Command, ExitStatus, lifeline};
+use super::{Child, Command, ExitStatus, lifeline, watch};
 use crate::sys::socket::{self, Message};
 use crate::sys::{event, poll};
 use crate::{Error, Result};
@@ -107,6 +107,16 @@ impl ForkServer {
         }
     }
 
+    /// Has the server waited for when it ends: nobody else will.
+    fn reap_later(&self) {
+        let server = Arc::clone(&self.server);
+        let reap = move || drop(server.try_wait());
+        // Without descriptors or threads to watch with, a zombie stays until this process ends.
+        if let Ok(watch) = watch::on_exit(&self.server, Box::new(reap)) {
+            std::mem::forget(watch);
+        }
+    }
+
     /// Makes a child of the server's reply.
     fn adopt(&self, mut reply: Message, cell: OwnedFd) -> Result<Child> {
         match Reply::from_bytes(&reply.bytes)? {
@@ -134,6 +144,7 @@ impl Drop for ForkServer {
         // A forked copy leaves the connection to the original.
         if self.server.check_owner().is_ok() {
             socket::shut_down(&self.control);
+            self.reap_later();
         }
     }
 }
