@@ -26,6 +26,8 @@ class Popen:
     pid: int
     #: A descriptor that is readable when the process has ended.
     sentinel: int
+    #: Stands for a descriptor in what the child unpickles.
+    DupFd: Any
     _child: _engine.Child | None
 
     def __init__(self, process_obj: BaseProcess) -> None:
@@ -33,6 +35,7 @@ class Popen:
         self.returncode: int | None = None
         self.finalizer = None
         self._child = None
+        self._shared: dict[int, int] = {}
         self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
@@ -56,6 +59,12 @@ class Popen:
     def duplicate_for_child(self, fd: int) -> int:
         """What the child will know descriptor ``fd`` by."""
         return fd
+
+    def share_with_child(self, fd: int) -> int:
+        """As ``duplicate_for_child``, but once for all who name the same descriptor."""
+        if fd not in self._shared:
+            self._shared[fd] = self.duplicate_for_child(fd)
+        return self._shared[fd]
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, or None while the process runs."""
