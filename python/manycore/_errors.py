@@ -2,7 +2,7 @@
 
 from multiprocessing.context import ProcessError
 
-__all__ = ["OwnerDied", "WorkerDied"]
+__all__ = ["OwnerDied", "RemoteError", "WorkerDied"]
 
 
 class OwnerDied(ProcessError):
@@ -39,3 +39,10 @@ class WorkerDied(ProcessError):
         self,
     ) -> tuple[type["WorkerDied"], tuple[str, int | None, int | None, int | None]]:
         return type(self), (self.args[0], self.pid, self.exitcode, self.task)
+
+
+class RemoteError(ProcessError):
+    """A task raised an exception that could not be brought to the parent.
+
+    The message has its type and text, ``__cause__`` the traceback in the worker.
+    """

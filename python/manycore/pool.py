@@ -195,7 +195,9 @@ class Pool(_original.Pool):  # type: ignore[misc]
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> "MapResult":
         """Starts a ``map``; the list comes by the returned object."""
-        return self._map_async(func, iterable, "map", chunksize, callback, error_callback)
+        result = self._map_async(func, iterable, "map", chunksize, callback, error_callback)
+        result._job.start()
+        return result
 
     def starmap(
         self,
@@ -215,7 +217,9 @@ class Pool(_original.Pool):  # type: ignore[misc]
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> "MapResult":
         """Starts a ``starmap``; the list comes by the returned object."""
-        return self._map_async(func, iterable, "starmap", chunksize, callback, error_callback)
+        result = self._map_async(func, iterable, "starmap", chunksize, callback, error_callback)
+        result._job.start()
+        return result
 
     def _map_async(
         self,
@@ -262,6 +266,7 @@ class Pool(_original.Pool):  # type: ignore[misc]
         if type(iterable) in (list, tuple, range):
             items = _sequence(iterable)
             job = self._engine.submit(func, items, mode, chunksize, None)
+            job.start()
         else:
             job = self._engine.open(func, mode)
             _feed(job, iterable, chunksize)

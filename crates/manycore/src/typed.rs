@@ -237,8 +237,8 @@ impl Encoded for OwnedPayload {
     }
 }
 
-/// A function as it travels: two code addresses, counted from one that every copy of this program
-/// has. The same program is laid out the same way in each of its processes, wherever it is loaded.
+/// A function as it travels: two code addresses, counted from one place that every copy of this
+/// program has. The same program is laid out the same way in each of its processes, wherever it is loaded.
 #[derive(Clone, Copy)]
 struct Call {
     runner: usize,
@@ -247,8 +247,11 @@ struct Call {
 
 type Runner = fn(usize, &[u8], &Worker) -> std::result::Result<Vec<u8>, String>;
 
+/// A static, since that has one address; a function may have one in each crate that uses it.
+static ANCHOR: u8 = 0;
+
 fn anchor() -> usize {
-    anchor as fn() -> usize as usize
+    (&raw const ANCHOR).addr()
 }
 
 impl Call {
@@ -293,12 +296,21 @@ where
     let function: fn(A) -> R = unsafe { std::mem::transmute::<usize, fn(A) -> R>(function) };
     let inputs: Vec<A> = postcard::from_bytes(batch).map_err(|error| error.to_string())?;
     let mut results = Vec::with_capacity(inputs.len());
+    let mut first_panic = None;
     for (item, input) in inputs.into_iter().enumerate() {
         worker.at_item(item as u32);
-        let result = catch_unwind(AssertUnwindSafe(|| function(input)));
-        results.push(result.map_err(|panic| panic_message(&*panic))?);
+        match catch_unwind(AssertUnwindSafe(|| function(input))) {
+            Ok(result) => results.push(result),
+            // The others are to run all the same: which share a batch is nobody's business.
+            Err(panic) => {
+                first_panic.get_or_insert_with(|| panic_message(&*panic));
+            }
+        }
     }
-    postcard::to_stdvec(&results).map_err(|error| error.to_string())
+    match first_panic {
+        Some(message) => Err(message),
+        None => postcard::to_stdvec(&results).map_err(|error| error.to_string()),
+    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -335,7 +347,12 @@ fn run_task(worker: &mut Worker, task: &Task, call: Call) -> Result<()> {
         Ok(bytes) => (false, bytes),
         Err(message) => (true, postcard::to_stdvec(&message).unwrap_or_default()),
     };
-    retry(|| worker.reply(task, raised, 0, &Payload { body: &[&bytes], buffers: &[] }))
+    let sent = retry(|| worker.reply(task, raised, 0, &Payload { body: &[&bytes], buffers: &[] }));
+    sent.or_else(|error| {
+        // No memory for a large result, most likely; there is room for the reason.
+        let reason = postcard::to_stdvec(&error.to_string()).unwrap_or_default();
+        retry(|| worker.reply(task, true, 0, &Payload { body: &[&reason], buffers: &[] }))
+    })
 }
 
 fn retry(mut call: impl FnMut() -> Result<()>) -> Result<()> {

@@ -9,6 +9,9 @@ use pyo3::marker::Ungil;
 use pyo3::prelude::*;
 
 pyo3::import_exception!(manycore._errors, OwnerDied);
+pyo3::import_exception!(manycore._errors, WorkerDied);
+pyo3::import_exception!(multiprocessing.context, ProcessError);
+pyo3::import_exception!(multiprocessing.context, TimeoutError);
 
 /// An error of the engine on its way to Python.
 pub(crate) struct EngineError(pub(crate) manycore::Error);

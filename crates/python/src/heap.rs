@@ -53,7 +53,8 @@ impl Block {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        // SAFETY: view and flags are the interpreter's.
-        unsafe { unchecked::export(&slf.get().inner, slf.as_any(), view, flags) }
+        let block = &slf.get().inner;
+        // SAFETY: view and flags are the interpreter's; the object keeps the block mapped.
+        unsafe { unchecked::export(block.as_ptr(), block.len(), slf.as_any(), view, flags) }
     }
 }

@@ -4,10 +4,14 @@
 mod connection;
 mod error;
 mod heap;
+mod pickle;
+mod pool;
 mod process;
 mod queues;
 mod synchronize;
 mod unchecked;
+mod view;
+mod worker;
 
 use pyo3::prelude::*;
 
@@ -19,6 +23,10 @@ mod _engine {
     use crate::connection::{poll, recv_bytes, send_bytes};
     #[pymodule_export]
     use crate::heap::Block;
+    #[pymodule_export]
+    use crate::pool::{Job, Pool};
+    #[pymodule_export]
+    use crate::worker::serve_pool;
     #[pymodule_export]
     use crate::process::{Child, ForkServer, fork, lifeline, serve, spawn, watch_lifeline};
     #[pymodule_export]

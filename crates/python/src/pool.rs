@@ -301,6 +301,11 @@ impl Job {
         Ok(done.is_some())
     }
 
+    /// Has the job go on when nobody waits for it.
+    fn start(&self) {
+        self.handle.start();
+    }
+
     /// The value of a job that is ready; raises its exception.
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let value = self.value.get_or_init_py_attached(py, || self.decode(py));

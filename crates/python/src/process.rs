@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use manycore::process::{self, Command, Forked, Served, lifeline as line};
@@ -15,7 +16,18 @@ use crate::unchecked;
 /// A process that this one started.
 #[pyclass(frozen, module = "manycore._engine")]
 pub(crate) struct Child {
-    inner: process::Child,
+    inner: Arc<process::Child>,
+}
+
+impl Child {
+    fn new(inner: process::Child) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same process, for the pool that it works for.
+    pub(crate) fn share(&self) -> Arc<process::Child> {
+        Arc::clone(&self.inner)
+    }
 }
 
 #[pymethods]
@@ -54,7 +66,7 @@ impl Child {
 #[pyfunction]
 pub(crate) fn fork(py: Python<'_>) -> PyResult<Option<Child>> {
     match unchecked::fork(py).map_err(EngineError)? {
-        Forked::Parent(inner) => Ok(Some(Child { inner })),
+        Forked::Parent(inner) => Ok(Some(Child::new(inner))),
         Forked::Child => Ok(None),
     }
 }
@@ -63,7 +75,7 @@ pub(crate) fn fork(py: Python<'_>) -> PyResult<Option<Child>> {
 #[pyfunction]
 pub(crate) fn spawn(command: Vec<OsString>, fds: Vec<RawFd>) -> PyResult<Child> {
     let inner = build(command, &fds)?.spawn().map_err(EngineError)?;
-    Ok(Child { inner })
+    Ok(Child::new(inner))
 }
 
 fn build<'fd>(command: Vec<OsString>, fds: &[RawFd]) -> PyResult<Command<'fd>> {
@@ -123,7 +135,7 @@ impl ForkServer {
     fn fork(&self, py: Python<'_>, request: &[u8], fds: Vec<RawFd>) -> PyResult<Child> {
         let fds = unchecked::borrow_fds(&fds)?;
         let inner = py.detach(|| self.inner.fork(request, &fds)).map_err(EngineError)?;
-        Ok(Child { inner })
+        Ok(Child::new(inner))
     }
 
     /// Has the server end when its last child has, and waits for that.

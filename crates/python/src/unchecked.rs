@@ -5,9 +5,8 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::slice;
 
-use manycore::memory;
 use manycore::process::{self, Forked, Served};
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -57,21 +56,23 @@ impl Bytes {
     }
 }
 
-/// Exports `block`, which `owner` keeps mapped, as a writable buffer.
+/// Exports `len` bytes from `start` on, which `owner` keeps in place, as a writable buffer.
 ///
 /// # Safety
 ///
-/// `view` is what the interpreter gave to `__getbuffer__` together with `flags`.
+/// `view` is what the interpreter gave to `__getbuffer__` together with `flags`; the bytes are
+/// readable and writable as long as `owner` lives.
 pub(crate) unsafe fn export(
-    block: &memory::Block,
+    start: *mut u8,
+    len: usize,
     owner: &Bound<'_, PyAny>,
     view: *mut ffi::Py_buffer,
     flags: c_int,
 ) -> PyResult<()> {
-    let len = ffi::Py_ssize_t::try_from(block.len())?;
-    let start = block.as_ptr().cast::<c_void>();
-    // SAFETY: the view is the interpreter's; the block stays mapped as long as `owner`, to which
-    // the call takes a reference that the view holds.
+    let len = ffi::Py_ssize_t::try_from(len)?;
+    let start = start.cast::<c_void>();
+    // SAFETY: the view is the interpreter's; the bytes stay as long as `owner`, to which the call
+    // takes a reference that the view holds.
     if unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start, len, 0, flags) } != 0 {
         return Err(PyErr::fetch(owner.py()));
     }
@@ -98,4 +99,15 @@ pub(crate) fn fork(_py: Python<'_>) -> manycore::Result<Forked> {
 pub(crate) fn serve(py: Python<'_>, control: OwnedFd) -> manycore::Result<Served> {
     // SAFETY: as for `fork`, which makes the copies.
     py.detach(|| unsafe { process::serve(control, &mut || Python::attach(fork)) })
+}
+
+/// The bytes of a contiguous buffer.
+pub(crate) fn slice(buffer: &PyUntypedBuffer) -> &[u8] {
+    if buffer.len_bytes() == 0 {
+        return &[];
+    }
+    // SAFETY: callers hold contiguous buffers only, so these bytes are all there is, and the
+    // exporter keeps them in place until the buffer is released. A program that writes to them
+    // meanwhile sends a mixture.
+    unsafe { slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) }
 }

@@ -1,16 +1,18 @@
 //! Waiting: the thread that waits for a result is the one that collects it.
 //!
 //! At most one thread attends to the pool: it takes in results, sends tasks, and sleeps on the
-//! front bell. Others who wait sleep on a word of their own; the attendant wakes them when
-//! something came, and when it leaves, one of them takes over. When nobody attends, the
+//! front bell. Others who wait sleep on a word of their own; whoever takes in what they wait for
+//! wakes them, and when the attendant leaves, one of them takes over. When nobody attends, the
 //! supervisor does.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::inner::{Inner, State};
-use crate::primitive::{AtomicU32, Ordering};
+use super::job::Job;
+use crate::primitive::{AtomicU32, Ordering, fence};
 use crate::sync::spin_until;
 use crate::sys::futex::{self, Wake};
 use crate::{Error, Result};
@@ -19,10 +21,11 @@ use crate::{Error, Result};
 const LOOK_OUT: Duration = Duration::from_micros(60);
 
 /// Where a thread sleeps that waits while another attends.
-#[derive(Default)]
 pub(super) struct Waiter {
     /// 1 once it has been woken.
     woken: AtomicU32,
+    /// The job that it waits for; `None` if it waits for the pool.
+    job: Option<Arc<Job>>,
 }
 
 impl Waiter {
@@ -52,6 +55,14 @@ struct Attendance<'a> {
     outermost: bool,
 }
 
+/// What a thread does while it waits.
+enum Role<'a> {
+    Attendant(Attendance<'a>),
+    Waiter,
+    /// It is in a callback.
+    Supervisor,
+}
+
 impl Drop for Attendance<'_> {
     fn drop(&mut self) {
         if self.outermost {
@@ -61,46 +72,54 @@ impl Drop for Attendance<'_> {
 }
 
 impl Inner {
-    /// Waits until `ready`, and attends to the pool meanwhile if nobody else does.
+    /// Waits until `ready`, and attends to the pool meanwhile if nobody else does. If `ready` asks
+    /// about one job, that is `job`.
     pub(super) fn wait(
-        &self,
+        self: &Arc<Self>,
         deadline: Option<Instant>,
+        job: Option<&Arc<Job>>,
         mut ready: impl FnMut() -> bool,
     ) -> Result<()> {
         while !ready() {
-            match self.try_attend() {
-                Some(attendance) => {
+            let result = match self.role() {
+                Role::Attendant(attendance) => {
                     let result = self.attend(deadline, &mut ready);
                     drop(attendance);
-                    return result;
+                    Some(result)
                 }
-                None => self.wait_for_attendant(deadline, &mut ready)?,
+                Role::Waiter => self.wait_for_attendant(deadline, job, &mut ready),
+                Role::Supervisor => Some(self.wait_in_callback(deadline, job, &mut ready)),
+            };
+            if let Some(result) = result {
+                return result;
             }
         }
         Ok(())
     }
 
-    fn try_attend(&self) -> Option<Attendance<'_>> {
-        let me = thread::current().id();
+    fn role(&self) -> Role<'_> {
+        let me = Some(thread::current().id());
         let mut state = self.lock();
-        match state.attendant {
-            None => {
-                state.attendant = Some(me);
-                self.hall.set_attended(true);
-                Some(Attendance { inner: self, outermost: true })
-            }
-            Some(attendant) if attendant == me => {
-                Some(Attendance { inner: self, outermost: false })
-            }
-            Some(_) => None,
+        if state.supervisor == me {
+            return Role::Supervisor;
         }
+        let outermost = state.attendant.is_none();
+        if !outermost && state.attendant != me {
+            return Role::Waiter;
+        }
+        state.attendant = me;
+        self.hall.set_attended(true);
+        Role::Attendant(Attendance { inner: self, outermost })
     }
 
     fn attend(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> bool) -> Result<()> {
         loop {
-            self.pump();
+            let more = self.step();
             if ready() {
                 return Ok(());
+            }
+            if more {
+                continue;
             }
             let mut stir = || ready() || self.has_work();
             if !spin_until(LOOK_OUT, &mut stir) {
@@ -109,38 +128,66 @@ impl Inner {
         }
     }
 
-    /// Whether pumping would do something now.
-    pub(super) fn has_work(&self) -> bool {
-        self.lock().members().any(|member| member.end.has_message())
+    /// Takes in what has come, unless somebody attends.
+    pub(super) fn look(&self) {
+        if !self.hall.is_attended() && self.has_work() {
+            self.pump();
+        }
     }
 
+    /// Whether a step would do something now.
+    pub(super) fn has_work(&self) -> bool {
+        self.lock().has_work()
+    }
+
+    /// Sleeps until there is a reason to look again. `None`: wait on, somebody has to attend.
     fn wait_for_attendant(
         &self,
         deadline: Option<Instant>,
+        job: Option<&Arc<Job>>,
         ready: &mut impl FnMut() -> bool,
-    ) -> Result<()> {
-        let waiter = Arc::new(Waiter::default());
+    ) -> Option<Result<()>> {
+        let waiter = Arc::new(Waiter { woken: AtomicU32::new(0), job: job.cloned() });
         {
             let mut state = self.lock();
-            if state.attendant.is_none() {
-                return Ok(());
+            state.attendant?;
+            if let Some(job) = job {
+                job.calm();
             }
-            state.waiters.push(Arc::clone(&waiter));
+            state.waiters.push_back(Arc::clone(&waiter));
         }
         // What became ready before the waiter was known has woken nobody.
-        let result = if ready() { Ok(()) } else { waiter.sleep(deadline) };
-        self.lock().waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
+        let slept = if ready() { Ok(()) } else { waiter.sleep(deadline) };
+        let result = if ready() { Some(Ok(())) } else { slept.err().map(Err) };
+        let mut state = self.lock();
+        state.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
+        if result.is_some() {
+            // It may have been woken to take over the attendance.
+            self.pass_on(state);
+        }
         result
     }
 
-    /// Gives the attendance to somebody who waits, or to the supervisor.
+    /// Gives the attendance back.
     fn leave(&self) {
         let mut state = self.lock();
         state.attendant = None;
-        let heir = state.waiters.first().cloned();
         self.hall.set_attended(false);
+        self.pass_on(state);
+    }
+
+    /// Sees to it that somebody attends: one of those who wait, or the supervisor.
+    ///
+    /// A thread that is woken here either attends or comes here itself, so as long as some wait
+    /// and nobody attends there is one awake that will.
+    fn pass_on(&self, mut state: MutexGuard<'_, State>) {
+        if state.attendant.is_some() {
+            return;
+        }
+        let heir = state.waiters.pop_front();
         // A worker that saw the pool attended has not rung the back bell; see `is_attended`.
-        let unattended = heir.is_none() && self.needs_supervisor(&state);
+        fence(Ordering::SeqCst);
+        let unattended = heir.is_none() && state.has_work();
         drop(state);
         if let Some(heir) = heir {
             heir.wake();
@@ -149,22 +196,40 @@ impl Inner {
         }
     }
 
-    fn needs_supervisor(&self, state: &State) -> bool {
-        crate::primitive::fence(Ordering::SeqCst);
-        !state.callbacks.is_empty() || state.members().any(|member| member.end.has_message())
-    }
-
-    /// Wakes everybody who waits for an outcome or for the pool's end.
-    pub(super) fn wake_all(&self) {
-        let state = self.lock();
-        for waiter in &state.waiters {
+    /// Gives the lock back, and wakes those who wait for what happened under it.
+    pub(super) fn release(&self, mut state: MutexGuard<'_, State>) {
+        let mut back = !state.callbacks.is_empty() || state.refused.is_some();
+        let mut front = false;
+        let mut woken = VecDeque::new();
+        if std::mem::take(&mut state.news) {
+            back |= state.dismiss_if_done() || state.supervisor_waits > 0;
+            back |= state.attendant.is_none() && state.can_dispatch();
+            front = state.attendant.is_some_and(|other| other != thread::current().id());
+            if !state.waiters.is_empty() {
+                woken = state.take_stirred();
+            }
+        }
+        drop(state);
+        for waiter in woken {
             waiter.wake();
         }
-        let attended_by_other =
-            state.attendant.is_some_and(|other| other != thread::current().id());
-        drop(state);
-        if attended_by_other {
+        if front {
             self.hall.front().ring();
         }
+        if back {
+            self.hall.back().ring();
+        }
+    }
+}
+
+impl State {
+    /// Takes out the waiters for whose jobs something has happened.
+    fn take_stirred(&mut self) -> VecDeque<Arc<Waiter>> {
+        let stirred = |waiter: &Waiter| waiter.job.as_ref().is_none_or(|job| job.has_stirred());
+        let (woken, rest): (VecDeque<_>, _) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| stirred(waiter));
+        self.waiters = rest;
+        woken.iter().filter_map(|waiter| waiter.job.as_ref()).for_each(|job| job.calm());
+        woken
     }
 }

@@ -1,11 +1,13 @@
 //! Results in, tasks out: what any thread of the parent may do that holds the lock.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
 
 use super::inner::{Inner, Phase, Queued, State};
-use super::job::{Job, Outcome, Settled};
-use super::member::Unit;
-use super::{AHEAD, BATCH, Batch, Settings};
+use super::job::{Job, Outcome};
+use super::member::{Member, Unit};
+use super::{AHEAD, BATCH, Batch, Encoded, Source};
 use crate::Result;
 use crate::channel::{Kind, Message, Payload};
 use crate::primitive::Ordering;
@@ -14,12 +16,12 @@ use crate::process::SIGKILL;
 /// The most tasks that a worker is given ahead.
 const MOST_AHEAD: u64 = 64;
 
-/// The most that a self-sized batch grows from one to the next, and where it starts.
+/// A self-sized batch has at most so many items before the first time is measured.
 const FIRST_BATCH: usize = 8;
 
 impl State {
-    /// Takes in what the workers have sent; true if anything came.
-    pub(super) fn collect(&mut self) -> bool {
+    /// Takes in what the workers have sent.
+    pub(super) fn collect(&mut self) {
         let mut came = false;
         for place in 0..self.places.len() {
             while let Some(message) = self.receive(place) {
@@ -27,7 +29,9 @@ impl State {
                 self.accept(place, message);
             }
         }
-        came
+        if came {
+            self.members_mut().for_each(|member| member.blocked = false);
+        }
     }
 
     fn receive(&mut self, place: usize) -> Option<Message> {
@@ -67,55 +71,77 @@ impl State {
     fn accept_reply(&mut self, place: usize, message: Message) {
         let Some(member) = &mut self.places[place] else { return };
         let Some(unit) = member.take_unit(&message) else { return self.distrust(place) };
+        if member.is_spent() {
+            // Its ring may have been too full for this before.
+            member.dismiss();
+        }
         unit.job.measure(message.head.value, unit.items);
         let raised = message.head.kind == Kind::Raised;
         let outcome = if raised { Outcome::Raised(message) } else { Outcome::Returned(message) };
         self.settle(&unit, outcome);
     }
 
+    /// Sends a task, or puts it in the queue.
+    pub(super) fn place_task(&mut self, unit: Unit, payload: &Payload<'_>) -> Result<()> {
+        let unit = if self.queue.is_empty() {
+            match self.send(unit, payload)? {
+                Ok(()) => return Ok(()),
+                Err(unit) => unit,
+            }
+        } else {
+            unit
+        };
+        self.queue.push_back(Queued::Task(unit, payload.to_owned()));
+        // A source that could go on is left to others: this one is in a hurry.
+        self.news |= self.dispatch().is_some();
+        Ok(())
+    }
+
     /// Sends a task to the worker with the least to do; gives it back if none has room.
-    pub(super) fn send(
-        &mut self,
-        settings: &Settings,
-        unit: Unit,
-        payload: &Payload<'_>,
-    ) -> Result<std::result::Result<(), Unit>> {
-        let Some(place) = self.pick(settings, window(&unit.job)) else { return Ok(Err(unit)) };
+    fn send(&mut self, unit: Unit, payload: &Payload<'_>) -> Result<std::result::Result<(), Unit>> {
+        let Some(place) = self.pick(window(&unit.job)) else { return Ok(Err(unit)) };
         let Some(member) = &mut self.places[place] else { return Ok(Err(unit)) };
         let sent = member.send(unit, payload)?;
-        if settings.max_tasks_per_worker.is_some_and(|most| member.given() >= most) {
+        if member.is_spent() {
             member.dismiss();
         }
         Ok(sent)
     }
 
+    /// As [`Self::send`]; what cannot be sent at all is settled.
+    fn send_or_settle(
+        &mut self,
+        unit: Unit,
+        payload: &Payload<'_>,
+    ) -> std::result::Result<(), Unit> {
+        let spare = unit.clone();
+        self.send(unit, payload).unwrap_or_else(|error| {
+            self.settle(&spare, Outcome::Unsent(Box::new(error)));
+            Ok(())
+        })
+    }
+
     /// The place of the worker that should get the next task: the first with the fewest, so that
     /// a lone caller meets a worker that is still awake.
-    fn pick(&self, settings: &Settings, window: usize) -> Option<usize> {
-        let most = settings.max_tasks_per_worker.unwrap_or(u64::MAX);
-        let open = |place: &usize| {
-            self.places[*place].as_ref().is_some_and(|member| {
-                member.ready
-                    && !member.leaving
-                    && member.units.len() < window
-                    && member.given() < most
-            })
-        };
-        let load = |place: &usize| self.places[*place].as_ref().map_or(0, |m| m.units.len());
-        (0..self.places.len()).filter(open).min_by_key(load)
+    fn pick(&self, window: usize) -> Option<usize> {
+        let member = |place: usize| self.places[place].as_ref();
+        (0..self.places.len())
+            .filter(|place| member(*place).is_some_and(|m| m.is_open(window)))
+            .min_by_key(|place| member(*place).map_or(0, |m| m.units.len()))
     }
 
     /// Sends queued tasks while there is room. Gives the job whose source has to be asked next;
     /// that is done without the lock.
-    pub(super) fn dispatch(&mut self, settings: &Settings) -> Option<Arc<Job>> {
+    fn dispatch(&mut self) -> Option<Arc<Job>> {
         loop {
-            match self.queue.front()? {
+            let at = self.next_queued()?;
+            match &self.queue[at] {
                 Queued::Source(job) => {
-                    let wanted = self.pick(settings, window(job)).is_some();
+                    let wanted = self.pick(window(job)).is_some();
                     return wanted.then(|| Arc::clone(job));
                 }
                 Queued::Task(..) => {
-                    if !self.dispatch_task(settings) {
+                    if !self.dispatch_task(at) {
                         return None;
                     }
                 }
@@ -123,30 +149,46 @@ impl State {
         }
     }
 
-    fn dispatch_task(&mut self, settings: &Settings) -> bool {
-        let Some(Queued::Task(unit, payload)) = self.queue.pop_front() else { return false };
-        let (job, index, items) = (Arc::clone(&unit.job), unit.index, unit.items);
-        match payload.with(|payload| self.send(settings, unit, payload)) {
-            Ok(Ok(())) => true,
-            Ok(Err(unit)) => {
-                self.queue.push_front(Queued::Task(unit, payload));
+    /// What is next in the queue. A source that another thread is asking is passed over: it may
+    /// take its time, and that thread goes on with it.
+    fn next_queued(&self) -> Option<usize> {
+        let pulled = |queued: &Queued| matches!(queued, Queued::Source(job) if job.is_pulled());
+        self.queue.iter().position(|queued| !pulled(queued))
+    }
+
+    fn dispatch_task(&mut self, at: usize) -> bool {
+        let Some(Queued::Task(unit, payload)) = self.queue.remove(at) else { return false };
+        let sent = payload.with(|payload| self.send_or_settle(unit, payload));
+        match sent {
+            Ok(()) => true,
+            Err(unit) => {
+                self.queue.insert(at, Queued::Task(unit, payload));
                 false
-            }
-            Err(error) => {
-                let outcome = Outcome::Unsent(Box::new(error));
-                if job.settle(Settled { index, items, outcome }) {
-                    self.complete(&job);
-                }
-                true
             }
         }
     }
 
-    /// In a pool that closes: sends the workers home when nothing is left to do.
-    pub(super) fn dismiss_if_done(&mut self) {
-        if matches!(self.phase, Phase::Closing) && self.is_idle() {
-            self.members_mut().for_each(super::member::Member::dismiss);
+    /// Whether there is something to take in or to send.
+    pub(super) fn has_work(&self) -> bool {
+        self.members().any(|member| member.end.has_message()) || self.can_dispatch()
+    }
+
+    pub(super) fn can_dispatch(&self) -> bool {
+        let job = match self.next_queued().map(|at| &self.queue[at]) {
+            Some(Queued::Source(job)) => job,
+            Some(Queued::Task(unit, _)) => &unit.job,
+            None => return false,
+        };
+        self.pick(window(job)).is_some()
+    }
+
+    /// In a pool that closes: sends the workers home when nothing is left to do, and says so.
+    pub(super) fn dismiss_if_done(&mut self) -> bool {
+        let done = matches!(self.phase, Phase::Closing) && self.is_idle();
+        if done {
+            self.members_mut().for_each(Member::dismiss);
         }
+        done
     }
 
     fn forget_functions(&mut self) {
@@ -162,14 +204,14 @@ impl State {
 fn window(job: &Job) -> usize {
     // Relaxed: a hint.
     let time = job.task_time.load(Ordering::Relaxed);
-    let ahead = if time == 0 { 0 } else { (AHEAD.as_nanos() as u64 / time).min(MOST_AHEAD) };
-    1 + ahead as usize
+    let ahead = (AHEAD.as_nanos() as u64).checked_div(time).unwrap_or(0);
+    1 + ahead.min(MOST_AHEAD) as usize
 }
 
 /// How many items the next task of a job should have.
 fn batch(job: &Job, remaining: usize, workers: usize) -> usize {
     if let Some(chunk) = job.chunk {
-        return chunk;
+        return chunk.max(1);
     }
     let time = job.item_time.load(Ordering::Relaxed);
     // At least a few tasks for each worker are left, so that the last ones end together.
@@ -181,79 +223,87 @@ fn batch(job: &Job, remaining: usize, workers: usize) -> usize {
 }
 
 impl Inner {
-    /// Takes in results and sends tasks until neither is possible now; wakes those who wait.
+    /// Takes in results and sends tasks until neither is possible now.
     pub(super) fn pump(&self) {
-        let mut came = false;
-        loop {
-            let mut state = self.lock();
-            came |= state.collect();
-            let pull = state.dispatch(&self.settings);
-            state.forget_functions();
-            state.dismiss_if_done();
-            drop(state);
-            match pull {
-                Some(job) if self.pull(&job) => came = true,
-                _ => break,
-            }
-        }
-        if came {
-            self.wake_all();
-            self.ring_if_needed();
-        }
+        while self.step() {}
     }
 
-    /// Asks a job's source for its next batch and sends it; false if another thread is at it.
-    fn pull(&self, job: &Arc<Job>) -> bool {
-        let Ok(mut slot) = job.source.try_lock() else { return false };
-        let Some(source) = slot.as_mut() else {
-            self.exhausted(job);
-            return true;
-        };
-        let limit = batch(job, source.remaining(), self.settings.workers);
-        match source.next(limit) {
-            Some(batch) => self.send_batch(job, batch),
-            None => {
-                let source = slot.take();
-                drop(slot);
-                self.exhausted(job);
-                drop(source);
+    /// Takes in results and sends tasks, up to one batch of a source; false if there is no more
+    /// to send now.
+    pub(super) fn step(&self) -> bool {
+        let mut state = self.lock();
+        state.collect();
+        let pull = state.dispatch();
+        state.forget_functions();
+        if let Some(job) = &pull {
+            job.set_pulled(true);
+        }
+        self.release(state);
+        if let Some(job) = &pull {
+            self.pull(job);
+        }
+        pull.is_some()
+    }
+
+    /// Asks a job's source for its next batch and sends it. Only the thread that has marked the
+    /// job as pulled does so.
+    fn pull(&self, job: &Arc<Job>) {
+        let mut slot = job.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = slot.as_mut().map(|source| ask(source.as_mut(), job, self.settings.workers));
+        let more = match asked {
+            Some(Ok(Some(batch))) => self.send_batch(job, batch),
+            Some(Err(panic)) => {
+                self.send_batch(job, Batch { items: 1, body: Err(panic) });
+                false
             }
+            Some(Ok(None)) | None => false,
+        };
+        let source = if more { None } else { slot.take() };
+        drop(slot);
+        if !more {
+            self.exhausted(job);
+        }
+        job.set_pulled(false);
+        drop(source);
+    }
+
+    /// Sends a batch; false if the job takes no more.
+    fn send_batch(&self, job: &Arc<Job>, batch: Batch) -> bool {
+        let Some(unit) = Unit::next(job, batch.items) else { return false };
+        let unsent = match batch.body {
+            Err(error) => Some((unit, error)),
+            Ok(body) => self.send_body(unit, &*body),
+        };
+        if let Some((unit, error)) = unsent {
+            let mut state = self.lock();
+            state.settle(&unit, Outcome::Unsent(error));
+            self.release(state);
         }
         true
     }
 
-    fn send_batch(&self, job: &Arc<Job>, batch: Batch) {
-        let unit = Unit::next(job, batch.items);
-        match batch.body {
-            Err(error) => self.lock().settle(&unit, Outcome::Unsent(error)),
-            Ok(body) => {
-                let mut unit = Some(unit);
-                body.visit(&mut |payload| {
-                    if let Some(unit) = unit.take() {
-                        self.send_or_queue(unit, payload);
-                    }
-                });
-            }
-        }
+    /// Sends a task; gives it back if the face does not give its bytes.
+    fn send_body(&self, unit: Unit, body: &dyn Encoded) -> Option<(Unit, Box<dyn Any + Send>)> {
+        let mut unit = Some(unit);
+        let visited = catch_unwind(AssertUnwindSafe(|| {
+            body.visit(&mut |payload| {
+                if let Some(unit) = unit.take() {
+                    self.send_or_queue(unit, payload);
+                }
+            });
+        }));
+        Some((unit?, visited.err().unwrap_or_else(|| Box::new("a batch without bytes"))))
     }
 
     fn send_or_queue(&self, unit: Unit, payload: &Payload<'_>) {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Running | Phase::Closing) {
             let fate = state.fate();
-            return state.settle(&unit, fate);
+            state.settle(&unit, fate);
+        } else if let Err(unit) = state.send_or_settle(unit, payload) {
+            state.queue.push_front(Queued::Task(unit, payload.to_owned()));
         }
-        let (job, index, items) = (Arc::clone(&unit.job), unit.index, unit.items);
-        match state.send(&self.settings, unit, payload) {
-            Ok(Ok(())) => {}
-            Ok(Err(unit)) => state.queue.push_front(Queued::Task(unit, payload.to_owned())),
-            Err(error) => {
-                let settled = Settled { index, items, outcome: Outcome::Unsent(Box::new(error)) };
-                if job.settle(settled) {
-                    state.complete(&job);
-                }
-            }
-        }
+        self.release(state);
     }
 
     /// Takes a job out of the queue whose source has no more.
@@ -265,5 +315,18 @@ impl Inner {
         if job.end_input() {
             state.complete(job);
         }
+        self.release(state);
     }
+}
+
+/// Asks a source for a batch; the error is what it panicked with.
+fn ask(
+    source: &mut dyn Source,
+    job: &Job,
+    workers: usize,
+) -> std::result::Result<Option<Batch>, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let limit = batch(job, source.remaining(), workers);
+        source.next(limit)
+    }))
 }

@@ -13,7 +13,7 @@ use super::member::{Member, Unit};
 use super::{FaceError, Lost, Settings, Spawner};
 use crate::channel::link::{Hall, ParentEnd};
 use crate::channel::{Message, OwnedPayload, Payload};
-use crate::process::watch;
+use crate::process::{Child, SIGKILL, SIGTERM, watch};
 use crate::sys::fork;
 use crate::{Error, Result};
 
@@ -65,15 +65,19 @@ pub(super) struct State {
     pub(super) refused: Option<Arc<Message>>,
     /// Complete jobs whose callback has to run first.
     pub(super) callbacks: VecDeque<Arc<Job>>,
-    pub(super) waiters: Vec<Arc<Waiter>>,
+    /// Threads that sleep while another attends. Whoever takes one out has to wake it.
+    pub(super) waiters: VecDeque<Arc<Waiter>>,
     pub(super) attendant: Option<ThreadId>,
+    /// The supervisor's thread, and how many waits it is in: those of callbacks.
+    pub(super) supervisor: Option<ThreadId>,
+    pub(super) supervisor_waits: u32,
+    /// Something has happened since the lock was taken that somebody may wait for.
+    pub(super) news: bool,
     /// Workers in a row that died before they were ready.
     pub(super) false_starts: u32,
     /// When to try again to start a worker.
     pub(super) hire_at: Option<Instant>,
     pub(super) hire_failures: u32,
-    /// Jobs of one task so far.
-    calls: u64,
     serial: u64,
 }
 
@@ -102,13 +106,21 @@ impl State {
 
     /// Stores an outcome, and sees to the job if that was its last.
     pub(super) fn settle(&mut self, unit: &Unit, outcome: Outcome) {
+        self.stir(&unit.job);
         let settled = Settled { index: unit.index, items: unit.items, outcome };
         if unit.job.settle(settled) {
             self.complete(&unit.job);
         }
     }
 
+    /// Says that those who wait for this job should look, once the lock is released.
+    pub(super) fn stir(&mut self, job: &Job) {
+        job.stir();
+        self.news = true;
+    }
+
     pub(super) fn complete(&mut self, job: &Arc<Job>) {
+        self.stir(job);
         if job.has_callback() {
             self.callbacks.push_back(Arc::clone(job));
         } else {
@@ -150,7 +162,7 @@ impl State {
 
     /// Ends a job that may get more tasks: one task stands for all of them.
     pub(super) fn abandon(&mut self, job: &Arc<Job>) {
-        let unit = Unit::next(job, 1);
+        let Some(unit) = Unit::next(job, 1) else { return };
         let over = job.end_input();
         debug_assert!(!over, "the task just made is unsettled");
         self.settle(&unit, self.fate());
@@ -167,12 +179,14 @@ impl Inner {
             open: Vec::new(),
             refused: None,
             callbacks: VecDeque::new(),
-            waiters: Vec::new(),
+            waiters: VecDeque::new(),
             attendant: None,
+            supervisor: None,
+            supervisor_waits: 0,
+            news: false,
             false_starts: 0,
             hire_at: None,
             hire_failures: 0,
-            calls: 0,
             serial: 0,
         };
         Ok(Self {
@@ -228,21 +242,31 @@ impl Inner {
         let mut state = self.lock();
         state.serial += 1;
         let serial = state.serial;
-        let watch = self.watch(&child, place, serial)?;
-        state.places[place] = Some(Member::new(end, Arc::clone(&child), serial, watch));
+        let watch = match self.watch(&child, place, serial) {
+            Ok(watch) => watch,
+            Err(error) => {
+                drop(state);
+                self.discard(&child);
+                return Err(error.into());
+            }
+        };
+        let most = self.settings.max_tasks_per_worker.unwrap_or(u64::MAX);
+        state.places[place] = Some(Member::new(end, Arc::clone(&child), serial, most, watch));
         if matches!(state.phase, Phase::Terminated | Phase::Failed(_)) {
             // Terminated while the worker started.
-            let _ = child.signal(crate::process::SIGKILL);
+            let _ = child.signal(SIGKILL);
         }
         Ok(())
     }
 
-    fn watch(
-        self: &Arc<Self>,
-        child: &crate::process::Child,
-        place: usize,
-        serial: u64,
-    ) -> Result<watch::Watch> {
+    /// Ends a worker of whose death nobody would be told.
+    fn discard(&self, child: &Child) {
+        let _ = child.signal(SIGKILL);
+        wait_until(child, Instant::now() + GRACE);
+        self.spawner.ended(child);
+    }
+
+    fn watch(self: &Arc<Self>, child: &Child, place: usize, serial: u64) -> Result<watch::Watch> {
         let inner = Arc::downgrade(self);
         let died = move || {
             if let Some(inner) = inner.upgrade() {
@@ -257,19 +281,30 @@ impl Inner {
 
     /// Makes a job of one task and sends it, or keeps it until a worker has room.
     pub(super) fn call(&self, job: &Arc<Job>, payload: &Payload<'_>) -> Result<()> {
-        let mut unit = Unit::next(job, 1);
+        let unit = Unit::next(job, 1).ok_or_else(|| Error::misuse("the job has ended"))?;
         job.end_input();
         let mut state = self.lock();
-        // Calls are numbered over the whole pool, so that a report of a loss tells them apart.
-        unit.first_item = state.calls;
-        state.calls += 1;
-        if !matches!(state.phase, Phase::Running) {
+        let placed = if matches!(state.phase, Phase::Running) {
+            state.collect();
+            state.place_task(unit, payload)
+        } else {
             let fate = state.fate();
             state.settle(&unit, fate);
-            return Ok(());
+            Ok(())
+        };
+        self.release(state);
+        placed
+    }
+
+    /// Opens a job, unless the pool has come to its end meanwhile.
+    pub(super) fn open(&self, job: &Arc<Job>) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Running) {
+            state.open.push(Arc::clone(job));
+        } else {
+            state.abandon(job);
         }
-        state.collect();
-        self.place_task(&mut state, unit, payload)
+        self.release(state);
     }
 
     /// Adds a task to an open job.
@@ -278,32 +313,22 @@ impl Inner {
         if !matches!(state.phase, Phase::Running | Phase::Closing) {
             return Err(Error::misuse("Pool not running"));
         }
+        let unit = Unit::next(job, 1).ok_or_else(|| Error::misuse("the job has ended"))?;
         state.collect();
-        let unit = Unit::next(job, 1);
-        self.place_task(&mut state, unit, payload).inspect_err(|_| job.unmake_task(1))
-    }
-
-    fn place_task(&self, state: &mut State, unit: Unit, payload: &Payload<'_>) -> Result<()> {
-        let unit = if state.queue.is_empty() {
-            match state.send(&self.settings, unit, payload)? {
-                Ok(()) => return Ok(()),
-                Err(unit) => unit,
-            }
-        } else {
-            unit
-        };
-        state.queue.push_back(Queued::Task(unit, payload.to_owned()));
-        let pull = state.dispatch(&self.settings);
-        if pull.is_some() {
-            self.hall.back().ring();
+        let placed = state.place_task(unit, payload);
+        if placed.is_err() {
+            job.unmake_task(1);
         }
-        Ok(())
+        self.release(state);
+        placed
     }
 
     pub(super) fn push_error(&self, job: &Arc<Job>, error: Box<dyn Any + Send>) {
-        let unit = Unit::next(job, 1);
-        self.lock().settle(&unit, Outcome::Unsent(error));
-        self.wake_all();
+        let mut state = self.lock();
+        if let Some(unit) = Unit::next(job, 1) {
+            state.settle(&unit, Outcome::Unsent(error));
+        }
+        self.release(state);
     }
 
     pub(super) fn end_input(&self, job: &Arc<Job>) {
@@ -312,22 +337,11 @@ impl Inner {
         if job.end_input() {
             state.complete(job);
         }
-        state.dismiss_if_done();
-        drop(state);
-        self.wake_all();
-        self.ring_if_needed();
+        state.news = true;
+        self.release(state);
     }
 
-    /// Wakes the supervisor if there is something that only it does.
-    pub(super) fn ring_if_needed(&self) {
-        let state = self.lock();
-        if !state.callbacks.is_empty() || state.refused.is_some() {
-            drop(state);
-            self.hall.back().ring();
-        }
-    }
-
-    /// Puts a job with a source in the queue and sends what fits.
+    /// Puts a job with a source in the queue.
     pub(super) fn add_source(&self, job: &Arc<Job>) {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Running) {
@@ -335,22 +349,20 @@ impl Inner {
         } else {
             state.abandon(job);
         }
-        drop(state);
-        self.pump();
+        self.release(state);
     }
 
     pub(super) fn close(&self) {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Running) {
             state.phase = Phase::Closing;
-            state.dismiss_if_done();
+            state.news = true;
         }
         let failed = matches!(state.phase, Phase::Failed(_));
-        drop(state);
+        self.release(state);
         if failed {
             self.terminate();
         }
-        self.hall.back().ring();
     }
 
     /// Fails the pool: every task ends with the reason, the workers are ended.
@@ -363,11 +375,10 @@ impl Inner {
             if closing {
                 state.phase = Phase::Terminated;
             }
-            drop(state);
+            self.release(state);
             drop(jobs);
             self.end_workers();
         }
-        self.wake_all();
         self.hall.back().ring();
     }
 
@@ -377,9 +388,8 @@ impl Inner {
             state.phase = Phase::Terminated;
         }
         let jobs = state.settle_all();
-        drop(state);
+        self.release(state);
         drop(jobs);
-        self.wake_all();
         self.end_workers();
         self.hall.back().ring();
     }
@@ -390,16 +400,29 @@ impl Inner {
             self.lock().members().map(|member| Arc::clone(&member.child)).collect();
         for child in &children {
             // A process that has ended already is no error.
-            let _ = child.signal(crate::process::SIGTERM);
+            let _ = child.signal(SIGTERM);
         }
         let deadline = Instant::now() + GRACE;
         for child in &children {
-            while let Err(error) = child.wait(Some(deadline)) {
-                if !error.is_interrupted() {
-                    let _ = child.signal(crate::process::SIGKILL);
-                    break;
-                }
+            if !wait_until(child, deadline) {
+                let _ = child.signal(SIGKILL);
             }
+        }
+        let deadline = Instant::now() + GRACE;
+        for child in &children {
+            wait_until(child, deadline);
+        }
+    }
+}
+
+/// Waits for the end of a process; false if it has not ended by the deadline, or cannot be waited
+/// for.
+fn wait_until(child: &Child, deadline: Instant) -> bool {
+    loop {
+        match child.wait(Some(deadline)) {
+            Ok(_) => return true,
+            Err(error) if error.is_interrupted() => {}
+            Err(_) => return false,
         }
     }
 }

@@ -64,7 +64,13 @@ pub(super) struct Job {
     /// Set once everything is settled and the callback has run.
     complete: AtomicBool,
     state: Mutex<JobState>,
+    /// Tasks come by [`super::JobHandle::push`].
+    pub(super) open: bool,
     pub(super) source: Mutex<Option<Box<dyn Source>>>,
+    /// A thread asks the source for a batch. Read and set with the pool's lock.
+    pulling: AtomicBool,
+    /// Something has happened to the job since the pool's lock was taken.
+    stirred: AtomicBool,
 }
 
 struct JobState {
@@ -84,6 +90,7 @@ impl Job {
     pub(super) fn new(
         function: Arc<Function>,
         source: Option<Box<dyn Source>>,
+        open: bool,
         options: JobOptions,
     ) -> Self {
         let state = JobState {
@@ -105,7 +112,10 @@ impl Job {
             item_time: AtomicU64::new(0),
             complete: AtomicBool::new(false),
             state: Mutex::new(state),
+            open,
             source: Mutex::new(source),
+            pulling: AtomicBool::new(false),
+            stirred: AtomicBool::new(false),
         }
     }
 
@@ -113,14 +123,18 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the next task of the job: its index and its first item's number.
-    pub(super) fn make_task(&self, items: usize) -> (u64, u64) {
+    /// Makes the next task of the job: its index and its first item's number. `None` if the job
+    /// gets no more tasks.
+    pub(super) fn make_task(&self, items: usize) -> Option<(u64, u64)> {
         let mut state = self.lock();
+        if state.input_ended {
+            return None;
+        }
         let task = (state.made, state.items);
         state.made += 1;
         state.items += items as u64;
         state.unsettled += 1;
-        task
+        Some(task)
     }
 
     /// Takes a task back that was just made and is sent nowhere.
@@ -149,6 +163,31 @@ impl Job {
 
     fn is_over(&self, state: &JobState) -> bool {
         state.input_ended && state.unsettled == 0
+    }
+
+    /// Whether a thread asks the source now.
+    pub(super) fn is_pulled(&self) -> bool {
+        self.pulling.load(Ordering::Relaxed)
+    }
+
+    /// Relaxed: it is set with the pool's lock; the thread that unsets it looks for more to do
+    /// afterwards, with the lock.
+    pub(super) fn set_pulled(&self, pulling: bool) {
+        self.pulling.store(pulling, Ordering::Relaxed);
+    }
+
+    /// Says that those who wait for this job should look. Relaxed, as [`Self::has_stirred`]:
+    /// both only with the pool's lock.
+    pub(super) fn stir(&self) {
+        self.stirred.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_stirred(&self) -> bool {
+        self.stirred.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn calm(&self) {
+        self.stirred.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn take_callback(&self) -> Option<Callback> {

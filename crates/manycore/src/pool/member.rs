@@ -12,6 +12,7 @@ use crate::process::Child;
 use crate::process::watch::Watch;
 
 /// A task on its way: made, and without outcome.
+#[derive(Clone)]
 pub(super) struct Unit {
     pub(super) job: Arc<Job>,
     pub(super) index: u64,
@@ -22,10 +23,10 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// Makes the next task of a job.
-    pub(super) fn next(job: &Arc<Job>, items: usize) -> Self {
-        let (index, first_item) = job.make_task(items);
-        Self { job: Arc::clone(job), index, items, first_item, number: 0 }
+    /// Makes the next task of a job, if it takes more.
+    pub(super) fn next(job: &Arc<Job>, items: usize) -> Option<Self> {
+        let (index, first_item) = job.make_task(items)?;
+        Some(Self { job: Arc::clone(job), index, items, first_item, number: 0 })
     }
 }
 
@@ -39,42 +40,82 @@ pub(super) struct Member {
     pub(super) ready: bool,
     /// It was told to leave.
     pub(super) leaving: bool,
+    /// There was no room for a task, and nothing has come from any worker since then.
+    pub(super) blocked: bool,
     /// Its tasks without outcome, in the order in which it runs them.
     pub(super) units: VecDeque<Unit>,
     known: HashSet<u32>,
+    /// How many tasks it was given, and how many it may get.
     last: u64,
+    most: u64,
     _watch: Watch,
 }
 
 impl Member {
-    pub(super) fn new(end: ParentEnd, child: Arc<Child>, serial: u64, watch: Watch) -> Self {
+    pub(super) fn new(
+        end: ParentEnd,
+        child: Arc<Child>,
+        serial: u64,
+        most: u64,
+        watch: Watch,
+    ) -> Self {
         Self {
             end,
             child,
             serial,
             ready: false,
             leaving: false,
+            blocked: false,
             units: VecDeque::new(),
             known: HashSet::new(),
             last: 0,
+            most,
             _watch: watch,
         }
     }
 
-    /// How many tasks it was given in all.
-    pub(super) fn given(&self) -> u64 {
-        self.last
+    /// Whether it has been given all the tasks that it may get.
+    pub(super) fn is_spent(&self) -> bool {
+        self.last >= self.most
     }
 
-    /// Sends a task; gives it back if there is no room now.
+    /// Whether it can be given one more task when it should have fewer than `window`.
+    pub(super) fn is_open(&self, window: usize) -> bool {
+        self.ready
+            && !self.leaving
+            && !self.blocked
+            && self.units.len() < window
+            && !self.is_spent()
+    }
+
+    /// Sends a task; gives it back if there is no room now, or if the worker is gone.
     pub(super) fn send(
         &mut self,
         mut unit: Unit,
         payload: &Payload<'_>,
     ) -> Result<std::result::Result<(), Unit>> {
-        let job = Arc::clone(&unit.job);
+        if self.try_send(&unit, payload)? {
+            self.last += 1;
+            unit.number = self.last;
+            self.units.push_back(unit);
+            return Ok(Ok(()));
+        }
+        self.blocked = true;
+        Ok(Err(unit))
+    }
+
+    fn try_send(&mut self, unit: &Unit, payload: &Payload<'_>) -> Result<bool> {
+        match self.send_records(unit, payload) {
+            // The worker has died and the supervisor does not know yet.
+            Err(error) if error.is_closed() => Ok(false),
+            sent => sent,
+        }
+    }
+
+    fn send_records(&mut self, unit: &Unit, payload: &Payload<'_>) -> Result<bool> {
+        let job = &unit.job;
         if !self.define(&job.function)? {
-            return Ok(Err(unit));
+            return Ok(false);
         }
         let head = Head {
             tag: job.tag,
@@ -84,13 +125,7 @@ impl Member {
             value: job.number,
             ..Head::new(Kind::Task)
         };
-        if !self.end.send(head, payload)? {
-            return Ok(Err(unit));
-        }
-        self.last += 1;
-        unit.number = self.last;
-        self.units.push_back(unit);
-        Ok(Ok(()))
+        self.end.send(head, payload)
     }
 
     /// Makes the function known to the worker; false if there is no room now.

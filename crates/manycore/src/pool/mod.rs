@@ -128,9 +128,13 @@ impl RawPool {
         }
         let inner = Arc::new(Inner::new(settings, Box::new(spawner))?);
         let pool = Self { inner };
-        pool.inner.hire_all()?;
+        let hired = pool.inner.hire_all();
+        if hired.is_err() {
+            pool.inner.terminate();
+        }
+        // Also after a failure: it sees to those that were started.
         supervisor::start(&pool.inner)?;
-        Ok(pool)
+        hired.map(|()| pool)
     }
 
     /// The function with this encoding, under the number that workers know it by.
@@ -150,8 +154,8 @@ impl RawPool {
     /// The pool does not run ([`Error::is_misuse`]) or belongs to another process.
     pub fn open(&self, function: Arc<Function>, options: JobOptions) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, None, options));
-        self.inner.lock().open.push(Arc::clone(&job));
+        let job = Arc::new(Job::new(function, None, true, options));
+        self.inner.open(&job);
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
 
@@ -167,12 +171,13 @@ impl RawPool {
         options: JobOptions,
     ) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, None, options));
+        let job = Arc::new(Job::new(function, None, false, options));
         self.inner.call(&job, payload)?;
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
 
-    /// Starts a job over all that `source` has.
+    /// Makes a job over all that `source` has. It goes on while somebody waits for it, and after
+    /// [`JobHandle::start`] by itself.
     ///
     /// # Errors
     ///
@@ -184,7 +189,7 @@ impl RawPool {
         options: JobOptions,
     ) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, Some(source), options));
+        let job = Arc::new(Job::new(function, Some(source), false, options));
         self.inner.add_source(&job);
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
@@ -218,12 +223,15 @@ impl RawPool {
     /// The deadline has passed or a signal arrived; call again.
     pub fn join(&self, deadline: Option<Instant>) -> Result<()> {
         self.inner.check_process()?;
-        self.inner.wait(deadline, || self.inner.has_ended())
+        self.inner.wait(deadline, None, || self.inner.has_ended())
     }
 
-    /// The workers' process ids.
+    /// The workers' process ids; none in a fork of the pool's process.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
+        if self.inner.check_process().is_err() {
+            return Vec::new();
+        }
         self.inner.lock().members().map(|member| member.child.pid()).collect()
     }
 }
@@ -249,6 +257,11 @@ pub struct JobHandle {
 }
 
 impl JobHandle {
+    /// Has the supervisor ask the job's source, if nobody waits for the pool meanwhile.
+    pub fn start(&self) {
+        self.inner.hall.back().ring();
+    }
+
     /// Adds a task to a job made by [`RawPool::open`].
     ///
     /// # Errors
@@ -261,17 +274,26 @@ impl JobHandle {
 
     /// Settles the job's next task with the face's own error: its input could not be had.
     pub fn push_error(&self, error: Box<dyn Any + Send>) {
+        if self.inner.check_process().is_err() {
+            return;
+        }
         self.inner.push_error(&self.job, error);
     }
 
-    /// Says that a job made by [`RawPool::open`] gets no more tasks.
+    /// Says that a job made by [`RawPool::open`] gets no more tasks. So does a drop of the handle.
     pub fn end(&self) {
-        self.inner.end_input(&self.job);
+        if self.job.open && self.inner.check_process().is_ok() {
+            self.inner.end_input(&self.job);
+        }
     }
 
     /// Whether every task of the job has its outcome and the callback has run.
     #[must_use]
     pub fn is_complete(&self) -> bool {
+        if !self.job.is_complete() && self.inner.check_process().is_ok() {
+            // Nobody is told of a result as long as nobody waits and its worker has more to do.
+            self.inner.look();
+        }
         self.job.is_complete()
     }
 
@@ -285,7 +307,7 @@ impl JobHandle {
             return Ok(());
         }
         self.inner.check_process()?;
-        self.inner.wait(deadline, || self.job.is_complete())
+        self.inner.wait(deadline, Some(&self.job), || self.job.is_complete())
     }
 
     /// Waits until an outcome can be taken; false if the job is complete and all were taken.
@@ -294,10 +316,11 @@ impl JobHandle {
     ///
     /// As [`Self::wait`].
     pub fn wait_settled(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.inner.check_process()?;
         let settled = || self.job.has_settled();
         if !settled() && !self.job.is_complete() {
-            self.inner.check_process()?;
-            self.inner.wait(deadline, || settled() || self.job.is_complete())?;
+            let ready = || settled() || self.job.is_complete();
+            self.inner.wait(deadline, Some(&self.job), ready)?;
         }
         Ok(settled())
     }
@@ -309,25 +332,38 @@ impl JobHandle {
     /// As [`Self::wait`].
     pub fn wait_room(&self, limit: u64, deadline: Option<Instant>) -> Result<()> {
         self.inner.check_process()?;
-        self.inner.wait(deadline, || self.job.unsettled() < limit)
+        self.inner.wait(deadline, Some(&self.job), || self.job.unsettled() < limit)
     }
 
     /// Takes the outcome that arrived first and was not taken yet.
     #[must_use]
     pub fn take(&self) -> Option<Settled> {
+        // In a fork the job's lock may never be given back.
+        self.inner.check_process().ok()?;
         self.job.take_settled()
     }
 
     /// Takes all outcomes not taken yet, in the order of the tasks.
     #[must_use]
     pub fn take_all(&self) -> Vec<Settled> {
+        if self.inner.check_process().is_err() {
+            return Vec::new();
+        }
         self.job.take_all()
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
 impl fmt::Debug for JobHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobHandle").field("complete", &self.is_complete()).finish_non_exhaustive()
+        f.debug_struct("JobHandle")
+            .field("complete", &self.job.is_complete())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,13 @@
 //! The supervisor: one thread a pool that sees deaths, starts replacements, runs callbacks, and
 //! attends when nobody waits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::inner::{Failure, Inner, Phase, Queued, State};
-use super::job::Outcome;
+use super::job::{Job, Outcome};
 use super::member::Member;
 use super::{Death, FaceError, Lost};
 use crate::process::ExitStatus;
@@ -36,32 +37,79 @@ pub(super) fn start(inner: &Arc<Inner>) -> Result<()> {
 }
 
 fn supervise(inner: &Arc<Inner>) {
+    inner.lock().supervisor = Some(thread::current().id());
     while !inner.end_if_over() {
-        inner.bury();
-        inner.heed_refusal();
-        inner.rehire();
+        inner.supervise_once();
         inner.run_callbacks();
-        if !inner.hall.is_attended() {
-            inner.pump();
-        }
-        let deadline = inner.lock().hire_at;
+        let deadline = inner.lock().hire_deadline();
         // A timeout means that it is time to try again to start a worker; a signal that was
         // meant for another thread is no reason either to stop.
         let _ = inner.hall.back().park(|| inner.needs_attention(), deadline);
     }
-    inner.wake_all();
 }
 
 impl Inner {
+    fn supervise_once(self: &Arc<Self>) {
+        self.bury();
+        self.heed_refusal();
+        self.rehire();
+        if !self.hall.is_attended() {
+            self.pump();
+        }
+    }
+
+    /// A callback waits on the supervisor's thread, so it supervises meanwhile. Of the other
+    /// callbacks only that of the awaited job is run: another might wait for this one.
+    pub(super) fn wait_in_callback(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        job: Option<&Arc<Job>>,
+        ready: &mut impl FnMut() -> bool,
+    ) -> Result<()> {
+        let Some(job) = job else {
+            return Err(Error::misuse("a callback cannot wait for the end of its pool"));
+        };
+        self.lock().supervisor_waits += 1;
+        let result = self.supervise_until(deadline, job, ready);
+        self.lock().supervisor_waits -= 1;
+        result
+    }
+
+    fn supervise_until(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        job: &Arc<Job>,
+        ready: &mut impl FnMut() -> bool,
+    ) -> Result<()> {
+        loop {
+            self.supervise_once();
+            if let Some(callback) = self.take_callback(Some(job)) {
+                self.run_callback(&callback);
+            }
+            if ready() {
+                return Ok(());
+            }
+            let hire = self.lock().hire_deadline();
+            let stir = || ready() || self.needs_attention_for(Some(job));
+            match self.hall.back().park(stir, deadline.into_iter().chain(hire).min()) {
+                Err(error) if error.is_timeout() && !has_passed(deadline) => {}
+                result => result?,
+            }
+        }
+    }
+
     fn needs_attention(&self) -> bool {
+        self.needs_attention_for(None) || self.lock().is_over()
+    }
+
+    fn needs_attention_for(&self, job: Option<&Arc<Job>>) -> bool {
         if !self.deaths.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             return true;
         }
         let state = self.lock();
-        !state.callbacks.is_empty()
+        state.next_callback(job).is_some()
             || state.refused.is_some()
-            || state.is_over()
-            || (!self.hall.is_attended() && state.members().any(|m| m.end.has_message()))
+            || (!self.hall.is_attended() && state.has_work())
     }
 
     /// Sees to the workers that have died.
@@ -94,8 +142,8 @@ impl Inner {
         for (unit, payload) in unstarted.into_iter().rev() {
             state.queue.push_front(Queued::Task(unit, payload));
         }
-        drop(state);
-        self.wake_all();
+        state.news = true;
+        self.release(state);
         Some((member, status))
     }
 
@@ -147,14 +195,26 @@ impl Inner {
     }
 
     fn run_callbacks(&self) {
-        loop {
-            let Some(job) = self.lock().callbacks.pop_front() else { return };
-            if let Some(callback) = job.take_callback() {
-                callback();
-            }
-            job.set_complete();
-            self.wake_all();
+        while let Some(job) = self.take_callback(None) {
+            self.run_callback(&job);
         }
+    }
+
+    fn take_callback(&self, only: Option<&Arc<Job>>) -> Option<Arc<Job>> {
+        let mut state = self.lock();
+        let at = state.next_callback(only)?;
+        state.callbacks.remove(at)
+    }
+
+    fn run_callback(&self, job: &Arc<Job>) {
+        if let Some(callback) = job.take_callback() {
+            // A panic has been reported; the pool goes on.
+            let _ = catch_unwind(AssertUnwindSafe(callback));
+        }
+        let mut state = self.lock();
+        job.set_complete();
+        state.stir(job);
+        self.release(state);
     }
 
     /// Marks the pool as ended if nothing is left of it.
@@ -163,21 +223,36 @@ impl Inner {
         let over = state.is_over();
         if over {
             state.phase = Phase::Ended;
+            state.news = true;
         }
+        self.release(state);
         over
     }
 }
 
 impl State {
     fn wants_workers(&self) -> bool {
-        let due = self.hire_at.is_none_or(|at| at <= Instant::now());
+        self.lacks_workers() && self.hire_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// When to start workers, if it is not the time yet.
+    fn hire_deadline(&self) -> Option<Instant> {
+        self.hire_at.filter(|_| self.lacks_workers())
+    }
+
+    /// The callback that is to run next: any, or that of one job.
+    fn next_callback(&self, only: Option<&Arc<Job>>) -> Option<usize> {
+        self.callbacks.iter().position(|job| only.is_none_or(|only| Arc::ptr_eq(only, job)))
+    }
+
+    fn lacks_workers(&self) -> bool {
         let vacant = self.places.iter().any(Option::is_none);
         let work = match self.phase {
             Phase::Running => true,
             Phase::Closing => !self.is_idle(),
             _ => false,
         };
-        due && vacant && work
+        vacant && work
     }
 
     fn is_over(&self) -> bool {
@@ -188,4 +263,8 @@ impl State {
         };
         done && self.callbacks.is_empty() && self.members().next().is_none()
     }
+}
+
+fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
 }

@@ -171,7 +171,7 @@ impl Consumer {
 
     fn available(&self) -> Result<u64> {
         let available = self.published().wrapping_sub(self.head);
-        if available > self.memory.capacity() as u64 || available % 8 != 0 {
+        if available > self.memory.capacity() as u64 || !available.is_multiple_of(8) {
             return Err(Error::corrupt("a ring's position"));
         }
         Ok(available)
@@ -180,10 +180,10 @@ impl Consumer {
     /// Where the next record starts, and its length, checked against what is published.
     fn find(&self, available: u64) -> Result<(u64, usize)> {
         let len = self.memory.length(self.place(self.head));
-        if len != WRAP {
-            return check(self.head, len, available);
-        }
         let rest = (self.memory.capacity() - self.place(self.head)) as u64;
+        if len != WRAP {
+            return check(self.head, len, available.min(rest));
+        }
         let available = available.checked_sub(rest).filter(|left| *left >= 8);
         let available = available.ok_or_else(|| Error::corrupt("a ring's wrap mark"))?;
         let start = self.head + rest;

@@ -69,6 +69,24 @@ fn nonsense_in_the_ring_is_an_error() {
 }
 
 #[test]
+fn a_record_beyond_the_end_of_the_ring_is_an_error() {
+    let (mut producer, mut consumer, segment) = ring(256);
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        assert!(producer.push(&[&[7; 60]]));
+        assert!(consumer.pop(&mut out).unwrap());
+    }
+    for _ in 0..3 {
+        assert!(producer.push(&[&[7; 60]]));
+    }
+    // The record at 192 has 64 bytes to the end of the data; so many are published after it.
+    let data = segment.as_ptr().wrapping_add(segment.len() - 64).cast::<u32>();
+    // SAFETY: the place is inside the segment, aligned, and no other thread looks at it.
+    unsafe { data.write(100) };
+    assert!(consumer.peek(&mut out).is_err());
+}
+
+#[test]
 fn two_threads_pass_a_million_records() {
     let (mut producer, mut consumer, _segment) = ring(4096);
     let writer = thread::spawn(move || {

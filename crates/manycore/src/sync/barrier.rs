@@ -10,7 +10,7 @@ use crate::primitive::{AtomicU32, AtomicU64, Ordering, futex};
 use crate::{Error, Result};
 
 #[repr(C)]
-struct RawBarrier {
+pub(super) struct RawBarrier {
     /// The whole state in one word, so that a death between two instructions leaves no half of
     /// a change. See [`State`].
     state: AtomicU64,
@@ -96,6 +96,16 @@ fn broken_error() -> Error {
 }
 
 impl RawBarrier {
+    #[cfg(loom)]
+    pub(super) fn with(parties: u32) -> Self {
+        Self {
+            state: AtomicU64::new(0),
+            bell: AtomicU32::new(0),
+            parties: AtomicU32::new(parties),
+            actor: AtomicU32::new(0),
+        }
+    }
+
     fn load(&self) -> State {
         // Acquire, partner: the Release in `update`.
         State(self.state.load(Ordering::Acquire))
@@ -125,10 +135,10 @@ impl RawBarrier {
         self.parties.load(Ordering::Relaxed)
     }
 
-    /// Ends `phase`, unless it is over.
-    fn end(&self, phase: u32, well: bool) {
+    /// Ends `phase`, unless it is over. Whether it did.
+    fn end(&self, phase: u32, well: bool) -> bool {
         let end = |state: State| if well { state.ended(true) } else { state.broken() };
-        let _ = self.update(|state| (state.phase() == phase).then(|| end(state)));
+        self.update(|state| (state.phase() == phase).then(|| end(state))).is_ok()
     }
 
     /// Sleeps until `phase` is over.
@@ -160,6 +170,114 @@ impl RawBarrier {
     /// phase may have its action while that of the last one still runs.
     fn retire(&self, actor: u32) {
         let _ = self.actor.compare_exchange(actor, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<u32> {
+        let (phase, index) = self.arrive(false, deadline, &mut || false)?;
+        if index + 1 == self.parties() {
+            return Ok(index);
+        }
+        self.meet(phase, index, deadline, &mut || false)
+    }
+
+    fn wait_with(
+        &self,
+        deadline: Option<Instant>,
+        action: impl FnOnce() -> bool,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<u32> {
+        let (phase, index) = self.arrive(true, deadline, go_on)?;
+        if index + 1 == self.parties() {
+            self.act(phase, action);
+        }
+        self.meet(phase, index, deadline, go_on)
+    }
+
+    pub(super) fn abort(&self) {
+        let _ = self.update(|state| (!state.is_broken()).then(|| state.broken()));
+    }
+
+    /// Comes: the phase and the number in it. The last one ends the phase, unless it `acts`.
+    fn arrive(
+        &self,
+        acts: bool,
+        deadline: Option<Instant>,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(u32, u32)> {
+        loop {
+            let arrived = self.update(|state| match state.count() + 1 {
+                _ if state.is_broken() => None,
+                count if count > self.parties() => None,
+                count if count == self.parties() && !acts => Some(state.ended(true)),
+                _ => Some(State(state.0 + 1)),
+            });
+            match arrived {
+                Ok(before) => return Ok((before.phase(), before.count())),
+                Err(state) if state.is_broken() => return Err(broken_error()),
+                // Complete, and its action runs: we belong to the next phase, however it ends.
+                Err(state) => self.await_end(state.phase(), deadline, go_on)?,
+            }
+        }
+    }
+
+    /// Waits for the end of a phase that the caller is no part of.
+    fn await_end(
+        &self,
+        phase: u32,
+        deadline: Option<Instant>,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        let mut patience = Patience::new();
+        loop {
+            match self.sleep(phase, deadline, &mut patience) {
+                Err(error) if error.is_interrupted() && go_on() => {}
+                Err(error) if error.is_timeout() => {
+                    self.abort();
+                    return Err(error);
+                }
+                Err(error) if error.is_interrupted() => return Err(error),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for the end of the phase in which the caller came as number `index`.
+    fn meet(
+        &self,
+        phase: u32,
+        index: u32,
+        deadline: Option<Instant>,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<u32> {
+        let mut patience = Patience::new();
+        loop {
+            match self.sleep(phase, deadline, &mut patience) {
+                Ok(()) => return Ok(index),
+                Err(error) if error.is_interrupted() && go_on() => {}
+                Err(error) if error.is_interrupted() => {
+                    return self.withdraw(phase).map_or(Err(error), |ended| ended.map(|()| index));
+                }
+                // Over at the last moment: the next turn tells how.
+                Err(error) if error.is_timeout() && !self.end(phase, false) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes the caller out of the phase; if it is over, says how it ended.
+    fn withdraw(&self, phase: u32) -> Option<Result<()>> {
+        // Once all have come it is too late: the action runs and the phase ends without us.
+        let left = self.update(|state| {
+            let waits = state.phase() == phase && state.count() < self.parties();
+            waits.then(|| State(state.0 - 1))
+        });
+        left.err().and_then(|state| state.outcome(phase))
+    }
+
+    fn act(&self, phase: u32, action: impl FnOnce() -> bool) {
+        self.actor.store(owner::process(), Ordering::Relaxed);
+        let mut acting = Acting { raw: self, phase, well: false };
+        acting.well = action();
     }
 }
 
@@ -226,11 +344,7 @@ impl Barrier {
     /// [`Error::is_timeout`], which breaks the barrier; [`Error::is_interrupted`];
     /// [`Error::is_misuse`] if the barrier is or was broken.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<u32> {
-        let (phase, index) = self.arrive(false, deadline, &mut || false)?;
-        if index + 1 == self.parties() {
-            return Ok(index);
-        }
-        self.meet(phase, index, deadline, &mut || false)
+        self.raw.wait(deadline)
     }
 
     /// As [`wait`](Self::wait); in addition the one that comes last runs `action` before the
@@ -247,100 +361,12 @@ impl Barrier {
         action: impl FnOnce() -> bool,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<u32> {
-        let (phase, index) = self.arrive(true, deadline, &mut go_on)?;
-        if index + 1 == self.parties() {
-            self.act(phase, action);
-        }
-        self.meet(phase, index, deadline, &mut go_on)
-    }
-
-    /// Comes: the phase and the number in it. The last one ends the phase, unless it `acts`.
-    fn arrive(
-        &self,
-        acts: bool,
-        deadline: Option<Instant>,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> Result<(u32, u32)> {
-        loop {
-            let arrived = self.raw.update(|state| match state.count() + 1 {
-                _ if state.is_broken() => None,
-                count if count > self.parties() => None,
-                count if count == self.parties() && !acts => Some(state.ended(true)),
-                _ => Some(State(state.0 + 1)),
-            });
-            match arrived {
-                Ok(before) => return Ok((before.phase(), before.count())),
-                Err(state) if state.is_broken() => return Err(broken_error()),
-                // Complete, and its action runs: we belong to the next phase, however it ends.
-                Err(state) => self.await_end(state.phase(), deadline, go_on)?,
-            }
-        }
-    }
-
-    /// Waits for the end of a phase that the caller is no part of.
-    fn await_end(
-        &self,
-        phase: u32,
-        deadline: Option<Instant>,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> Result<()> {
-        let mut patience = Patience::new();
-        loop {
-            match self.raw.sleep(phase, deadline, &mut patience) {
-                Err(error) if error.is_interrupted() && go_on() => {}
-                Err(error) if error.is_timeout() => {
-                    self.abort();
-                    return Err(error);
-                }
-                Err(error) if error.is_interrupted() => return Err(error),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    /// Waits for the end of the phase in which the caller came as number `index`.
-    fn meet(
-        &self,
-        phase: u32,
-        index: u32,
-        deadline: Option<Instant>,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> Result<u32> {
-        let mut patience = Patience::new();
-        loop {
-            match self.raw.sleep(phase, deadline, &mut patience) {
-                Ok(()) => return Ok(index),
-                Err(error) if error.is_interrupted() && go_on() => {}
-                Err(error) if error.is_interrupted() => {
-                    return self.withdraw(phase).map_or(Err(error), |ended| ended.map(|()| index));
-                }
-                Err(error) => {
-                    self.raw.end(phase, false);
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// Takes the caller out of the phase; if it is over, says how it ended.
-    fn withdraw(&self, phase: u32) -> Option<Result<()>> {
-        // Once all have come it is too late: the action runs and the phase ends without us.
-        let left = self.raw.update(|state| {
-            let waits = state.phase() == phase && state.count() < self.parties();
-            waits.then(|| State(state.0 - 1))
-        });
-        left.err().and_then(|state| state.outcome(phase))
-    }
-
-    fn act(&self, phase: u32, action: impl FnOnce() -> bool) {
-        self.raw.actor.store(owner::process(), Ordering::Relaxed);
-        let mut acting = Acting { raw: &self.raw, phase, well: false };
-        acting.well = action();
+        self.raw.wait_with(deadline, action, &mut go_on)
     }
 
     /// Breaks the barrier: all who wait, or come before a reset, fail.
     pub fn abort(&self) {
-        let _ = self.raw.update(|state| (!state.is_broken()).then(|| state.broken()));
+        self.raw.abort();
     }
 
     /// Makes the barrier a new one; all who wait fail.

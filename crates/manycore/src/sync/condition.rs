@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// One waiting thread.
 #[repr(C)]
-struct Slot {
+pub(super) struct Slot {
     /// The waiting thread (see `owner::thread`). Of use unless the state is `FREE`.
     owner: AtomicU64,
     /// The order in which they came.
@@ -50,6 +50,11 @@ const SLOTS: usize = 1023;
 unsafe impl Layout for RawCondition {}
 
 impl Slot {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { owner: AtomicU64::new(0), ticket: AtomicU32::new(0), state: AtomicU32::new(FREE) }
+    }
+
     fn is_waiting(&self) -> bool {
         self.state.load(Ordering::Relaxed) == WAITING
     }
@@ -67,14 +72,27 @@ impl Slot {
     }
 
     /// Makes the slot somebody's; complete with the last store, should we be killed here.
-    fn occupy(&self, owner: u64, ticket: u32) {
+    pub(super) fn occupy(&self, owner: u64, ticket: u32) {
         self.owner.store(owner, Ordering::Relaxed);
         self.ticket.store(ticket, Ordering::Relaxed);
         self.state.store(WAITING, Ordering::Relaxed);
     }
 
+    /// Whether the waiter was told before the deadline.
+    pub(super) fn sleep(&self, deadline: Option<Instant>) -> Result<bool> {
+        let mut patience = Patience::new();
+        // Relaxed: what was done before the notification is seen through the lock.
+        while self.is_waiting() {
+            match patience.sleep(&self.state, WAITING, deadline) {
+                Err(error) if error.is_timeout() => return Ok(!self.is_waiting()),
+                slept => slept?,
+            };
+        }
+        Ok(true)
+    }
+
     /// Tells the waiter. False if it is dead, and then the slot is free, or gave up.
-    fn notify(&self) -> bool {
+    pub(super) fn notify(&self) -> bool {
         let told =
             self.state.compare_exchange(WAITING, NOTIFIED, Ordering::Relaxed, Ordering::Relaxed);
         if told.is_err() {
@@ -190,16 +208,7 @@ impl Condition {
     /// [`Error::is_interrupted`]: sleep again or leave. [`Error::is_misuse`] if the thread has
     /// not entered.
     pub fn sleep(&self, deadline: Option<Instant>) -> Result<bool> {
-        let slot = self.raw.mine().ok_or_else(not_entered)?;
-        let mut patience = Patience::new();
-        // Relaxed: what was done before the notification is seen through the lock.
-        while slot.is_waiting() {
-            match patience.sleep(&slot.state, WAITING, deadline) {
-                Err(error) if error.is_timeout() => return Ok(false),
-                slept => slept?,
-            };
-        }
-        Ok(true)
+        self.raw.mine().ok_or_else(not_entered)?.sleep(deadline)
     }
 
     /// Ends the calling thread's wait; it holds the lock again. `notified` is what `sleep` said,

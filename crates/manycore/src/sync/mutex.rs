@@ -101,7 +101,8 @@ impl RawMutex {
         while let Some(seen) = self.lock_or_mark() {
             let slept = patience.sleep(&self.word, seen, deadline);
             // Also at a deadline and at a signal: with short ones patience would never run out.
-            if !matches!(slept, Ok(Slept::Woken)) && self.look(seen, on_death)? {
+            let looks = !matches!(slept, Ok(Slept::Woken)) && patience.is_worth_a_look();
+            if looks && self.look(seen, on_death)? {
                 return Ok(true);
             }
             slept?;

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 /// wake-up.
 #[derive(Debug)]
 pub(super) struct Patience {
+    began: Instant,
     step: Duration,
 }
 
@@ -31,8 +32,10 @@ impl Patience {
     const FIRST: Duration = Duration::from_millis(20);
     const LAST: Duration = Duration::from_secs(1);
 
+    const WORTH: Duration = Duration::from_millis(1);
+
     pub(super) fn new() -> Self {
-        Self { step: Self::FIRST }
+        Self { began: Instant::now(), step: Self::FIRST }
     }
 
     /// Sleeps while `word` holds `expected`.
@@ -56,6 +59,12 @@ impl Patience {
                 Ok(Slept::Look)
             }
         }
+    }
+
+    /// Whether the wait was long enough to make up for a look at its end: a timeout of nothing
+    /// should cost nothing.
+    pub(super) fn is_worth_a_look(&self) -> bool {
+        self.began.elapsed() >= Self::WORTH
     }
 
     /// `None` in a model, which has no time and in which nobody dies.

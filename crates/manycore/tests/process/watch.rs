@@ -111,11 +111,11 @@ pub(crate) fn copy() {
     let child = idle();
     let mut watch = Some(tell_end(&child, &to, ()));
     let copy = forked(|| {
-        drop(watch.take());
         assert!(on_exit(&child, Box::new(|| ())).unwrap_err().is_inherited());
         let grandchild = idle();
         let (to, ends) = channel();
         let _watch = tell_end(&grandchild, &to, ());
+        drop(watch.take());
         grandchild.signal(libc::SIGKILL).unwrap();
         ends.recv().unwrap();
         grandchild.wait(None).unwrap().signal().unwrap()

@@ -214,3 +214,55 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
         Ok(self.get().expect("made just now, or by another thread"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sys::process::exit;
+
+    fn fork_once() {
+        // SAFETY: the copy ends at once.
+        match unsafe { fork() }.unwrap() {
+            0 => exit(i32::from(generation() == 1)),
+            pid => {
+                let mut status = -1;
+                // SAFETY: the pointer is to a live number.
+                unsafe { libc::waitpid(pid.cast_signed(), &mut status, 0) };
+                assert_eq!(status, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn forks_are_counted_and_change_the_generation_of_the_copy_only() {
+        let before = (generation(), forks());
+        fork_once();
+        assert_eq!(generation(), before.0);
+        assert!(forks() >= before.1 + 2);
+        assert_eq!(pid(), std::process::id());
+    }
+
+    #[test]
+    fn no_fork_happens_while_a_value_is_made() {
+        static VALUE: PerProcess<u32> = PerProcess::new();
+        let (forked, has_forked) = channel();
+        thread::scope(|scope| {
+            let make = || {
+                scope.spawn(move || {
+                    fork_once();
+                    forked.send(()).unwrap();
+                });
+                // As long as this is, a fork cannot end meanwhile.
+                assert!(has_forked.recv_timeout(Duration::from_millis(100)).is_err());
+                Ok(5)
+            };
+            assert_eq!(VALUE.get_or_make(make).unwrap(), &5);
+            has_forked.recv().unwrap();
+        });
+        assert_eq!(VALUE.get_or_make(|| Ok(6)).unwrap(), &5);
+    }
+}

@@ -75,7 +75,14 @@ pub(crate) fn try_receive(socket: impl AsFd, limit: usize) -> Result<Option<Mess
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
+    let mut receive = || recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags);
+    // The other side is gone and has left messages of ours unread. That is said once, and before
+    // the messages that it sent; those can be had by asking again.
+    let received = match receive() {
+        Err(Errno::CONNRESET) => receive(),
+        received => received,
+    };
+    let received = match received {
         Ok(received) => received,
         Err(Errno::AGAIN) => return Ok(None),
         Err(Errno::CONNRESET) => return Err(Error::closed("the socket")),
