@@ -1,4 +1,4 @@
-"""The start method as a parameter, a watchdog over every test, and a look for what a test leaves."""
+"""The start method as a parameter, a watchdog over every test, and a look at what tests leave."""
 
 import gc
 import multiprocessing.process
@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import manycore
+import pytest
 from manycore import forkserver
 from manycore.context import _default_context
 

@@ -5,9 +5,8 @@ import subprocess
 import sys
 import textwrap
 
-import pytest
-
 import manycore
+import pytest
 from manycore.context import _default_context
 
 

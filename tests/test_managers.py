@@ -1,8 +1,7 @@
 import queue
 
-import pytest
-
 import manycore
+import pytest
 from manycore import managers
 
 

@@ -8,9 +8,8 @@ import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-import pytest
-
 import manycore
+import pytest
 from manycore import forkserver, util
 
 

@@ -103,7 +103,7 @@ def _run(program: Callable[[], object]) -> None:
     """Runs the program; an exception is shown as the interpreter would, without our frames."""
     try:
         program()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the program's own, whatever it is
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OURS:
             traceback = traceback.tb_next

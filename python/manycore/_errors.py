@@ -5,7 +5,7 @@ from multiprocessing.context import ProcessError
 __all__ = ["OwnerDied", "RemoteError", "WorkerDied"]
 
 
-class OwnerDied(ProcessError):
+class OwnerDied(ProcessError):  # noqa: N818 - it says what happened
     """The process that held the lock has died without releasing it."""
 
     def __init__(self, message: str, pid: int | None = None) -> None:
@@ -17,7 +17,7 @@ class OwnerDied(ProcessError):
         return type(self), (self.args[0], self.pid)
 
 
-class WorkerDied(ProcessError):
+class WorkerDied(ProcessError):  # noqa: N818
     """The worker that ran the task has died before the task's end."""
 
     def __init__(

@@ -9,14 +9,16 @@ import importlib
 import importlib.machinery
 import importlib.util
 import multiprocessing as package
+import os
 import sys
 import threading
-from types import ModuleType
 
 # Those that everything needs; the package itself has imported them already.
-from multiprocessing import context as context
-from multiprocessing import process as process
-from multiprocessing import reduction as reduction
+from multiprocessing import context as _context
+from multiprocessing import process as _process
+from multiprocessing import reduction as _reduction
+from types import ModuleType
+from typing import Any
 
 __all__ = ["SHARED", "load", "package"]
 
@@ -35,11 +37,17 @@ SHARED = frozenset(
     )
 )
 
-_loaded = {"context": context, "process": process, "reduction": reduction}
+# We use more of them than their type stubs know.
+context: Any = _context
+process: Any = _process
+reduction: Any = _reduction
+
+_loaded: dict[str, Any] = {"context": context, "process": process, "reduction": reduction}
 _lock = threading.RLock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-def load(name: str) -> ModuleType:
+def load(name: str) -> Any:
     """The standard library's ``multiprocessing.<name>``."""
     module = _loaded.get(name)
     if module is not None:
@@ -69,7 +77,7 @@ def _import(full_name: str) -> ModuleType:
     return module
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
     try:

@@ -93,7 +93,11 @@ class ForkServerProcess(_Process):
         return Popen(process_obj)
 
 
-class _Context(BaseContext):
+# The factories' return types are ours, which the base class does not foresee.
+_Base: Any = BaseContext
+
+
+class _Context(_Base):  # type: ignore[misc]
     """The factories, over our own classes."""
 
     Process: Any

@@ -1,5 +1,6 @@
 """The fork server: a clean process that has Python loaded and forks on request."""
 
+import contextlib
 import os
 import struct
 import sys
@@ -39,7 +40,7 @@ class Request(NamedTuple):
 
 
 class ForkServer:
-    """This process's handle of its fork server, which is started when it is first needed."""
+    """The process's handle of its fork server, which is started when it is first needed."""
 
     def __init__(self) -> None:
         self._preload_modules = ["__main__"]
@@ -141,16 +142,14 @@ def _preload(modules: list[str], preparation: dict[str, Any]) -> None:
     current._inheriting = True  # type: ignore[attr-defined]
     try:
         spawn.prepare(preparation)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever the main module raises
         # The child imports the main module again and fails where its output can be seen.
         sys.modules["__main__"] = (spawn.old_main_modules or [sys.modules["__main__"]])[-1]
     finally:
         del current._inheriting  # type: ignore[attr-defined]
     for name in modules:
-        try:
+        with contextlib.suppress(ImportError):
             __import__(name)
-        except ImportError:
-            pass
 
 
 def _serve_one(message: bytes, fds: list[int]) -> int:

@@ -49,7 +49,8 @@ class Popen:
     def _bootstrap(process_obj: Any, lifeline: int) -> int:
         parent_sentinel = os.dup(lifeline)
         _engine.watch_lifeline(lifeline, grace_ms(process_obj))
-        return process_obj._bootstrap(parent_sentinel=parent_sentinel)
+        exitcode: int = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+        return exitcode
 
     def _started(self, child: _engine.Child) -> None:
         self._child = child
@@ -113,7 +114,7 @@ def run_child(run: Callable[[], int]) -> NoReturn:
             atexit._clear()
             atexit.register(_stdlib.util._exit_function)
         code = run()
-    except Exception:
+    except Exception:  # noqa: BLE001 - this is where the process ends
         sys.excepthook(*sys.exc_info())
     finally:
         if _EXITS_BY_ATEXIT:

@@ -31,7 +31,7 @@ def freeze_support() -> None:
     """In a frozen program that was started as a child: runs the child and does not return."""
     if is_forking(sys.argv):
         pairs = (argument.split("=") for argument in sys.argv[2:])
-        spawn_main(**{name: None if value == "None" else int(value) for name, value in pairs})
+        spawn_main(**{name: int(value) for name, value in pairs if value != "None"})
 
 
 def get_command_line(**arguments: int | None) -> list[str | bytes]:
@@ -49,7 +49,7 @@ def interpreter() -> list[str | bytes]:
 
 
 def program(module: str, call: str) -> str:
-    """Source text that imports from ``module`` also where only ``sys.path`` of the parent has it."""
+    """Source text that imports from ``module``, also where only our own ``sys.path`` has it."""
     return _PROGRAM.format(path=str(Path(__file__).parent.parent), module=module, call=call)
 
 

@@ -37,6 +37,7 @@ class Semaphore(_engine.Semaphore):
     def __new__(
         cls, value: int = 1, *, ctx: BaseContext | None, block: _engine.Block | None = None
     ) -> "Semaphore":
+        """A semaphore of ``value``, or the one in ``block``."""
         return super().__new__(cls, value, SEM_VALUE_MAX, block)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -53,6 +54,7 @@ class BoundedSemaphore(Semaphore):
     def __new__(
         cls, value: int = 1, *, ctx: BaseContext | None, block: _engine.Block | None = None
     ) -> "BoundedSemaphore":
+        """A semaphore of ``value`` at most, or the one in ``block``."""
         return _engine.Semaphore.__new__(cls, value, value, block)
 
     def __repr__(self) -> str:
@@ -106,7 +108,7 @@ class Condition:
     """A condition variable over a lock."""
 
     def __init__(self, lock: Any = None, *, ctx: BaseContext) -> None:
-        self._lock = lock or ctx.RLock()
+        self._lock: Any = lock or ctx.RLock()
         self._waiters = _engine.Condition()
         self._make_methods()
 
@@ -211,7 +213,7 @@ class Barrier(threading.Barrier):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._parties, self._action, self._timeout, self._cond, self._shared = state
-        self._array = self._shared.create_memoryview().cast("i")
+        self._array: memoryview[int] = self._shared.create_memoryview().cast("i")
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self._parties, self._action, self._timeout, self._cond, self._shared
