@@ -43,9 +43,11 @@ def default_method():
 
 
 @pytest.fixture(scope="session")
-def watchdog() -> Iterator[subprocess.Popen]:
+def watchdog(request) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-S", str(HERE / "watchdog.py"), str(os.getpid())]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    with process:
         yield process
         process.stdin.close()
 
