@@ -54,7 +54,10 @@ def watchdog(request) -> Iterator[subprocess.Popen]:
 
 @pytest.fixture(scope="session")
 def warm(watchdog):
-    """What is made once and stays: the lifeline, the fork server, an arena."""
+    """What is made once and stays: lifeline, fork server, arena, the thread that watches."""
+    with manycore.Pool(1) as pool:
+        pool.apply(abs, (1,))
+    pool.join()
     forkserver.ensure_running()
     for method in ("fork", "forkserver"):
         context = manycore.get_context(method)
@@ -73,6 +76,8 @@ def careful(request, watchdog, warm):
     watchdog.stdin.flush()
     before = State(watchdog.pid)
     yield
+    # What fixtures have given to the test is not left behind by it.
+    request.node.funcargs.clear()
     before.compare(State(watchdog.pid))
     watchdog.stdin.write(b"0\n")
     watchdog.stdin.flush()

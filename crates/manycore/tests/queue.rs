@@ -5,6 +5,7 @@ mod support;
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -154,19 +155,26 @@ fn a_signal_ends_a_wait_and_loses_nothing() {
     }
     let queue = &Queue::new(0).unwrap();
     thread::scope(|scope| {
-        let (id, its_id) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::channel();
         let getter = scope.spawn(move || {
             // SAFETY: asks for the id of this thread.
-            id.send(unsafe { libc::pthread_self() }).unwrap();
+            tell.send(unsafe { libc::pthread_self() }).unwrap();
             let error = queue.get(None).unwrap_err();
             assert!(error.is_interrupted());
-            queue.get(None).unwrap()
+            drop(tell);
+            // More signals may come, until the other side has seen that one was enough.
+            loop {
+                match queue.get(None) {
+                    Err(error) => assert!(error.is_interrupted()),
+                    Ok(bytes) => break bytes,
+                }
+            }
         });
-        let id = its_id.recv().unwrap();
-        thread::sleep(Duration::from_millis(20));
-        // SAFETY: the thread is not joined yet, so its id is valid.
-        unsafe { libc::pthread_kill(id, libc::SIGUSR2) };
-        thread::sleep(Duration::from_millis(20));
+        let id = told.recv().unwrap();
+        while told.recv_timeout(Duration::from_millis(2)) == Err(RecvTimeoutError::Timeout) {
+            // SAFETY: the thread is not joined yet, so its id is valid.
+            unsafe { libc::pthread_kill(id, libc::SIGUSR2) };
+        }
         queue.put(&[b"after"], None).unwrap();
         assert_eq!(getter.join().unwrap(), b"after");
     });

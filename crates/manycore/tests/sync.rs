@@ -10,8 +10,6 @@ use manycore::memory::Block;
 use manycore::sync::{Barrier, Condition, Doorbell, Event, Mutex, RecursiveMutex, Semaphore};
 
 mod children {
-    use super::*;
-
     /// A forked child; killed and reaped when dropped.
     pub(crate) struct Child(i32);
 
@@ -637,7 +635,7 @@ fn a_notification_for_a_dead_waiter_goes_to_the_next() {
     });
     thread::scope(|scope| {
         waiters(scope, 1, &condition, &mutex, &told);
-        victims.map(|child| drop(child));
+        drop(victims);
         mutex.lock(None).unwrap();
         assert_eq!(condition.notify(1), 1);
         assert_eq!(condition.notify_all(), 0);

@@ -10,7 +10,8 @@ use manycore::pool::{
     Settings, Settled, Source, Spawner,
 };
 use manycore::process;
-use pyo3::exceptions::PyStopIteration;
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::{OnceLockExt, PyOnceLock};
@@ -277,8 +278,14 @@ pub(crate) struct Job {
     handle: JobHandle,
     /// A task's result is a list, and the job's is all of them joined.
     lists: bool,
-    value: OnceLock<PyResult<Py<PyAny>>>,
+    value: OnceLock<Value>,
     iteration: Mutex<Iteration>,
+}
+
+/// What a job has come to.
+enum Value {
+    Returned(Py<PyAny>),
+    Raised(Py<PyBaseException>),
 }
 
 /// How far an iterator over the outcomes has come.
@@ -308,10 +315,22 @@ impl Job {
 
     /// The value of a job that is ready; raises its exception.
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let value = self.value.get_or_init_py_attached(py, || self.decode(py));
+        let value = self.value.get_or_init_py_attached(py, || match self.decode(py) {
+            Ok(value) => Value::Returned(value),
+            Err(error) => Value::Raised(error.into_value(py)),
+        });
         match value {
-            Ok(value) => Ok(value.clone_ref(py)),
-            Err(error) => Err(error.clone_ref(py)),
+            Value::Returned(value) => Ok(value.clone_ref(py)),
+            Value::Raised(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
+        }
+    }
+
+    /// An exception knows the frames that it passed, and one of them has this job.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.value.get() {
+            Some(Value::Returned(value)) => visit.call(value),
+            Some(Value::Raised(error)) => visit.call(error),
+            None => Ok(()),
         }
     }
 

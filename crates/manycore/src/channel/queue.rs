@@ -54,6 +54,8 @@
 
 mod bell;
 mod log;
+#[cfg(all(test, loom))]
+mod model;
 mod record;
 mod ring;
 mod spin;

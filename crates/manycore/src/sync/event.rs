@@ -38,7 +38,7 @@ impl RawEvent {
         Self { word: AtomicU32::new(0) }
     }
 
-    fn rounds(&self) -> u32 {
+    pub(super) fn rounds(&self) -> u32 {
         self.word.load(Ordering::Relaxed) / ONE_SET
     }
 
@@ -66,7 +66,7 @@ impl RawEvent {
         if self.is_set() { Ok(()) } else { self.wait_after(self.rounds(), deadline) }
     }
 
-    fn wait_after(&self, rounds: u32, deadline: Option<Instant>) -> Result<()> {
+    pub(super) fn wait_after(&self, rounds: u32, deadline: Option<Instant>) -> Result<()> {
         let mut patience = Patience::new();
         loop {
             // Acquire, partner: the Release in `set`; a clear in between continues its sequence.

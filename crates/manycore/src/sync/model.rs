@@ -1,6 +1,6 @@
 //! Models of the layer's words: loom tries every order of their steps.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p manycore --release --lib loom`
+//! `RUSTFLAGS="--cfg loom" cargo test -p manycore --release --lib model`
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -18,6 +18,12 @@ fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(model);
+}
+
+fn join(threads: [thread::JoinHandle<()>; 2]) {
+    for thread in threads {
+        thread.join().unwrap();
+    }
 }
 
 struct Bell {
@@ -66,7 +72,7 @@ fn loom_doorbell_two_ringers() {
         let ringers =
             [bell.clone(), bell.clone()].map(|ringer| thread::spawn(move || ringer.give()));
         bell.wait_for(2);
-        ringers.map(|ringer| ringer.join().unwrap());
+        join(ringers);
     });
 }
 
@@ -89,7 +95,7 @@ fn loom_mutex_excludes_and_wakes() {
         let others = [guarded.clone(), guarded.clone()]
             .map(|guarded| thread::spawn(move || add_one(&guarded)));
         add_one(&guarded);
-        others.map(|other| other.join().unwrap());
+        join(others);
         // SAFETY: the others have ended.
         guarded.1.with(|count| assert_eq!(unsafe { *count }, 3));
     });
@@ -105,7 +111,7 @@ fn loom_semaphore_wakes_in_a_chain() {
             .map(|semaphore| thread::spawn(move || semaphore.acquire(None).unwrap()));
         semaphore.release(1).unwrap();
         semaphore.release(1).unwrap();
-        takers.map(|taker| taker.join().unwrap());
+        join(takers);
     });
 }
 
@@ -119,7 +125,7 @@ fn loom_event_set_and_clear_keeps_nobody_asleep() {
             .map(|event| thread::spawn(move || event.wait_after(rounds, None).unwrap()));
         event.set();
         event.clear();
-        waiters.map(|waiter| waiter.join().unwrap());
+        join(waiters);
     });
 }
 

@@ -35,6 +35,11 @@ const EVERYBODY: u32 = i32::MAX as u32;
 pub(super) struct Ticket(u32);
 
 impl Bell {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
     /// Makes a sleeper known. The caller holds the lock, and sleeps after it has released it.
     pub(super) fn announce(&self) -> Ticket {
         // Relaxed, here and below: the lock orders those who change the word, and the kernel

@@ -24,6 +24,12 @@ pub(super) struct Record<const N: usize> {
 }
 
 impl<const N: usize> Record<N> {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self { turn: AtomicU64::new(0), copies: [zeros(), zeros()] }
+    }
+
     /// The numbers, for the holder of the lock.
     #[inline]
     pub(super) fn load(&self) -> [u64; N] {

@@ -1,0 +1,205 @@
+"""Workers and parents that are killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import manycore
+
+
+def kill_at_three(x):
+    if x == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def note(arguments):
+    """A short task that leaves a mark each time it starts."""
+    path, number = arguments
+    with open(path, "ab", buffering=0) as file:
+        file.write(number.to_bytes(4, "little"))
+    return number
+
+
+def spin():
+    while True:
+        pass
+
+
+def identity(x):
+    return x
+
+
+def test_only_the_task_of_the_dead_worker_fails(ctx):
+    with ctx.Pool(2) as pool:
+        before = {process.pid for process in pool._pool}
+        results = [pool.apply_async(kill_at_three, (x,)) for x in range(8)]
+        for number, result in enumerate(results):
+            if number != 3:
+                assert result.get(30) == number
+                continue
+            with pytest.raises(manycore.WorkerDied, match=r"task 3.*SIGKILL") as caught:
+                result.get(30)
+            assert isinstance(caught.value, manycore.ProcessError)
+            assert caught.value.pid in before
+            assert caught.value.exitcode == -signal.SIGKILL
+            assert caught.value.task == 3
+        assert pool.map(identity, range(100)) == list(range(100))
+        assert len(pool._pool) == 2
+    pool.join()
+
+
+def test_a_map_names_the_item(ctx):
+    with ctx.Pool(2) as pool:
+        with pytest.raises(manycore.WorkerDied) as caught:
+            pool.map(kill_at_three, range(10), chunksize=5)
+        assert caught.value.task == 3
+        assert pool.map(identity, range(10)) == list(range(10))
+
+
+def test_exit_in_a_task(ctx):
+    with ctx.Pool(2) as pool:
+        with pytest.raises(manycore.WorkerDied, match="exit code 7") as caught:
+            pool.apply(os._exit, (7,))
+        assert caught.value.exitcode == 7
+        assert pool.apply(identity, (1,)) == 1
+
+
+def test_idle_workers_that_are_killed_are_replaced(ctx):
+    with ctx.Pool(2) as pool:
+        assert pool.map(identity, range(10)) == list(range(10))
+        for pid in [process.pid for process in pool._pool]:
+            os.kill(pid, signal.SIGKILL)
+        assert pool.map(identity, range(1000), chunksize=1) == list(range(1000))
+
+
+def test_workers_that_leave_while_they_start_fail_the_pool(ctx):
+    with ctx.Pool(2, initializer=os._exit, initargs=(7,)) as pool:
+        with pytest.raises(manycore.ProcessError, match="exit code 7"):
+            pool.map(identity, range(10))
+
+
+def random_kills(pool, stop, kills, count):
+    """Kills a random worker again and again, until there were `count` kills or it is told."""
+    chooser = random.Random(count)
+    while len(kills) < count and not stop.is_set():
+        for process in chooser.sample(pool._pool, len(pool._pool))[:1]:
+            os.kill(process.pid, signal.SIGKILL)
+            kills.append(process.pid)
+        stop.wait(0.005)
+
+
+@pytest.mark.patience(300)
+@pytest.mark.parametrize("kills_wanted", [int(os.environ.get("MANYCORE_KILLS", "60"))])
+def test_random_kills_lose_and_double_nothing(ctx, start_method, tmp_path, kills_wanted):
+    path = tmp_path / "started"
+    path.touch()
+    stop, kills = threading.Event(), []
+    lost = done = 0
+    with ctx.Pool(2) as pool:
+        pool.map(identity, range(2))
+        killer = threading.Thread(target=random_kills, args=(pool, stop, kills, kills_wanted))
+        killer.start()
+        first = 0
+        while killer.is_alive() or first == 0:
+            for number, outcome in submit(pool, path, first, 500):
+                if isinstance(outcome, manycore.WorkerDied):
+                    lost += 1
+                    assert outcome.task == number + 1  # the map above was no call
+                else:
+                    assert outcome == number
+                    done += 1
+            first += 500
+        stop.set()
+        killer.join()
+        assert pool.map(identity, range(100)) == list(range(100))
+    pool.join()
+    assert lost + done == first
+    assert lost <= len(kills)
+    content = path.read_bytes()
+    started = [int.from_bytes(content[at : at + 4], "little") for at in range(0, len(content), 4)]
+    assert len(started) == len(set(started)), "a task was started twice"
+    assert len(started) >= done
+
+
+def submit(pool, path, first, count):
+    results = [
+        (number, pool.apply_async(note, ((path, number),))) for number in range(first, first + count)
+    ]
+    for number, result in results:
+        try:
+            yield number, result.get(60)
+        except manycore.WorkerDied as error:
+            yield number, error
+
+
+def children_of(pid):
+    return [
+        int(child)
+        for task in os.listdir(f"/proc/{pid}/task")
+        for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+    ]
+
+
+def descendants(pid):
+    found = []
+    for child in children_of(pid):
+        found += [child, *descendants(child)]
+    return found
+
+
+PARENT = """
+import sys, time, manycore
+from manycore import get_context
+
+def spin(ready):
+    ready.set()
+    while True:
+        pass
+
+if __name__ == "__main__":
+    ctx = get_context(sys.argv[1])
+    ready = ctx.Event()
+    pool = ctx.Pool(2, initializer=globals().__setitem__, initargs=("shared", ready))
+    pool.apply(len, ("x",))
+    process = ctx.Process(target=spin, args=(ready,))
+    process.start()
+    ready.wait()
+    pool.apply_async(exec, ("while True: pass",))
+    pool.apply(len, ("x",))
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("round_", range(int(os.environ.get("MANYCORE_ROUNDS", "3"))))
+def test_nothing_outlives_a_killed_parent(start_method, tmp_path, round_):
+    script = tmp_path / "parent.py"
+    script.write_text(textwrap.dedent(PARENT))
+    command = [sys.executable, str(script), start_method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"ready\n"
+        below = [(pid, os.pidfd_open(pid)) for pid in descendants(parent.pid)]
+        assert len(below) >= 3
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 2
+        alive = [pid for pid, pidfd in below if not ended(pidfd, deadline)]
+        for _, pidfd in below:
+            os.close(pidfd)
+    assert not alive
+
+
+def ended(pidfd, deadline):
+    import select
+
+    left = max(0, deadline - time.monotonic())
+    return bool(select.select([pidfd], [], [], left)[0])
