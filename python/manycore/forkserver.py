@@ -81,11 +81,13 @@ class ForkServer:
         if len(fds) >= _MAX_FDS:
             raise ValueError("too many fds")
         with self._lock:
+            server = self._running()
             try:
-                return self._running().fork(request.pack(), fds)
+                return server.fork(request.pack(), fds)
             except BrokenPipeError:
-                # It died under our hands; the next one may have a longer life.
-                self._server = None
+                # It died under our hands. Take its exit code, so that it does not stay a zombie;
+                # the next one may have a longer life.
+                server.stop()
                 return self._running().fork(request.pack(), fds)
 
     def _running(self) -> _engine.ForkServer:
