@@ -1,5 +1,7 @@
 """Shared memory for one object, and how it gets to another process."""
 
+from __future__ import annotations
+
 import os
 from multiprocessing.context import assert_spawning, get_spawning_popen
 from multiprocessing.reduction import DupFd, ForkingPickler

@@ -1,5 +1,7 @@
 """The exceptions that the standard library does not have."""
 
+from __future__ import annotations
+
 from multiprocessing.context import ProcessError
 
 __all__ = ["OwnerDied", "RemoteError", "WorkerDied"]
@@ -13,7 +15,7 @@ class OwnerDied(ProcessError):  # noqa: N818 - it says what happened
         #: The dead process.
         self.pid = pid
 
-    def __reduce__(self) -> tuple[type["OwnerDied"], tuple[str, int | None]]:
+    def __reduce__(self) -> tuple[type[OwnerDied], tuple[str, int | None]]:
         return type(self), (self.args[0], self.pid)
 
 
@@ -37,7 +39,7 @@ class WorkerDied(ProcessError):  # noqa: N818
 
     def __reduce__(
         self,
-    ) -> tuple[type["WorkerDied"], tuple[str, int | None, int | None, int | None]]:
+    ) -> tuple[type[WorkerDied], tuple[str, int | None, int | None, int | None]]:
         return type(self), (self.args[0], self.pid, self.exitcode, self.task)
 
 

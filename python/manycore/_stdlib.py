@@ -5,9 +5,10 @@ the originals through here: ``_stdlib.util``, ``_stdlib.queues`` and so on, each
 first asked for.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.machinery
-import importlib.util
 import multiprocessing as package
 import os
 import sys
@@ -66,11 +67,13 @@ def keep(name: str, module: ModuleType) -> None:
 def _import(full_name: str) -> ModuleType:
     if sys.modules.get("multiprocessing") is package:
         return importlib.import_module(full_name)
+    from importlib.util import module_from_spec
+
     # The name is taken by manycore: run the original's code in a module beside it.
     spec = importlib.machinery.PathFinder.find_spec(full_name, package.__path__)
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(f"No module named {full_name!r}", name=full_name)
-    module = importlib.util.module_from_spec(spec)
+    module = module_from_spec(spec)
     if full_name.partition(".")[2] in SHARED:
         sys.modules[full_name] = module
     spec.loader.exec_module(module)

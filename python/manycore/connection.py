@@ -1,5 +1,7 @@
 """Messages between two processes, over a pipe or a socket."""
 
+from __future__ import annotations
+
 import io
 import os
 import socket

@@ -1,5 +1,7 @@
 """The fork server: a clean process that has Python loaded and forks on request."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import struct
@@ -34,7 +36,7 @@ class Request(NamedTuple):
         return _REQUEST.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> "Request":
+    def unpack(cls, data: bytes) -> Request:
         """The request from its bytes."""
         return cls(*_REQUEST.unpack(data))
 

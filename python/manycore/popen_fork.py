@@ -1,5 +1,7 @@
 """Starts a process by fork, and what the other start methods have in common with that."""
 
+from __future__ import annotations
+
 import atexit
 import os
 import signal

@@ -1,5 +1,7 @@
 """Starts a process as a fork of the fork server."""
 
+from __future__ import annotations
+
 import os
 from multiprocessing.process import BaseProcess
 

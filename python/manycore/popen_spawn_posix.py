@@ -1,5 +1,7 @@
 """Starts a process in a fresh interpreter."""
 
+from __future__ import annotations
+
 import io
 import os
 import sys

@@ -1,5 +1,7 @@
 """Queues between processes."""
 
+from __future__ import annotations
+
 import traceback
 import types
 from multiprocessing.context import BaseContext, assert_spawning

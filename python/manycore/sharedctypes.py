@@ -1,5 +1,7 @@
 """ctypes objects in shared memory."""
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Sequence
 from multiprocessing.context import BaseContext

@@ -1,9 +1,10 @@
 """The beginning of a process in a fresh interpreter."""
 
+from __future__ import annotations
+
 import os
 import sys
 from multiprocessing.process import BaseProcess, current_process
-from pathlib import Path
 from typing import Any
 
 from . import _block, _engine, _install, _stdlib, context
@@ -50,7 +51,9 @@ def interpreter() -> list[str | bytes]:
 
 def program(module: str, call: str) -> str:
     """Source text that imports from ``module``, also where only our own ``sys.path`` has it."""
-    return _PROGRAM.format(path=str(Path(__file__).parent.parent), module=module, call=call)
+    return _PROGRAM.format(
+        path=os.path.dirname(os.path.dirname(os.path.abspath(__file__))), module=module, call=call
+    )
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:

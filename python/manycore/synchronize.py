@@ -4,6 +4,8 @@ The calls that are made often (acquire, release, the with-statement) are the eng
 what is here is how the objects present themselves and travel to a child.
 """
 
+from __future__ import annotations
+
 import os
 import struct
 import sys
@@ -36,7 +38,7 @@ class Semaphore(_engine.Semaphore):
 
     def __new__(
         cls, value: int = 1, *, ctx: BaseContext | None, block: _engine.Block | None = None
-    ) -> "Semaphore":
+    ) -> Semaphore:
         """A semaphore of ``value``, or the one in ``block``."""
         return super().__new__(cls, value, SEM_VALUE_MAX, block)
 
@@ -53,7 +55,7 @@ class BoundedSemaphore(Semaphore):
 
     def __new__(
         cls, value: int = 1, *, ctx: BaseContext | None, block: _engine.Block | None = None
-    ) -> "BoundedSemaphore":
+    ) -> BoundedSemaphore:
         """A semaphore of ``value`` at most, or the one in ``block``."""
         return _engine.Semaphore.__new__(cls, value, value, block)
 
