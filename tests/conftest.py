@@ -1,4 +1,4 @@
-"""The start method as a parameter, a watchdog over every test, and a look for what a test leaves."""
+"""The start method as a parameter, a watchdog over every test, and a look at what tests leave."""
 
 import gc
 import multiprocessing.process
@@ -7,12 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import manycore
+import pytest
 from manycore import forkserver
 from manycore.context import _default_context
 
@@ -43,9 +43,11 @@ def default_method():
 
 
 @pytest.fixture(scope="session")
-def watchdog() -> Iterator[subprocess.Popen]:
+def watchdog(request) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-S", str(HERE / "watchdog.py"), str(os.getpid())]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    with process:
         yield process
         process.stdin.close()
 
@@ -102,10 +104,11 @@ class State:
         assert not difference, "\n".join(difference)
 
     def _difference(self, after: "State") -> list[str]:
+        # Less than before is no leak: the garbage of an earlier test may go late.
         return [
-            f"{name} before: {vars(self)[name]}, after: {vars(after)[name]}"
+            f"new {name}: {sorted(new.elements())}"
             for name in ("children", "started", "threads", "fds", "shm", "mappings")
-            if vars(self)[name] != vars(after)[name]
+            if (new := Counter(vars(after)[name]) - Counter(vars(self)[name]))
         ]
 
 
@@ -133,10 +136,10 @@ def descriptors() -> list[str]:
     return found
 
 
-def memfds() -> int:
-    """How many pieces of anonymous shared memory are mapped."""
+def memfds() -> list[str]:
+    """The pieces of anonymous shared memory that are mapped, by name."""
     maps = Path("/proc/self/maps").read_text()
-    return maps.count("memfd:")
+    return [line.partition("memfd:")[2] for line in maps.splitlines() if "memfd:" in line]
 
 
 def pytest_configure(config):

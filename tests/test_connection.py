@@ -7,9 +7,8 @@ import signal
 import threading
 import time
 
-import pytest
-
 import manycore
+import pytest
 from manycore import connection
 
 

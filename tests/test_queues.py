@@ -1,11 +1,11 @@
+import itertools
 import os
 import queue
 import signal
 import time
 
-import pytest
-
 import manycore
+import pytest
 from manycore.queues import Queue
 
 
@@ -92,7 +92,7 @@ def test_many_producers_and_consumers(ctx):
     found = [results.get() for _ in consumers]
     for process in consumers:
         end(process)
-    assert sorted(sum(found, [])) == [(who, n) for who in range(3) for n in range(3000)]
+    assert sorted(itertools.chain(*found)) == [(who, n) for who in range(3) for n in range(3000)]
     for part in found:
         for who in range(3):
             numbers = [n for w, n in part if w == who]

@@ -1,9 +1,8 @@
 import ctypes
 import pickle
 
-import pytest
-
 import manycore
+import pytest
 from manycore import sharedctypes
 
 
@@ -96,7 +95,7 @@ def test_copy():
 def test_empty_array(ctx):
     assert list(ctx.Array("i", 0)) == []
     assert list(ctx.RawArray("i", [])) == []
-    with pytest.raises(ValueError, match="negative|-1|< 0|>= 0"):
+    with pytest.raises(ValueError, match="Array length"):
         ctx.RawArray("i", -1)
 
 

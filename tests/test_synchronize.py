@@ -4,9 +4,8 @@ import signal
 import threading
 import time
 
-import pytest
-
 import manycore
+import pytest
 
 KINDS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"]
 

@@ -33,12 +33,28 @@ def strike(pid: int) -> None:
     """Has every process print its stacks and die: faulthandler does both on SIGABRT."""
     hung = [child for child in descendants(pid) if child != os.getpid()]
     print(f"\nwatchdog: {pid} and its children {hung} hang", file=sys.stderr, flush=True)
-    for victim in [*reversed(hung), pid]:
-        try:
-            os.kill(victim, signal.SIGABRT)
-        except ProcessLookupError:
-            continue
-        time.sleep(0.3)
+    for victim in reversed(hung):
+        abort(victim)
+    show_output(pid)
+    abort(pid)
+
+
+def abort(pid: int) -> None:
+    """Sends the signal and gives the stacks time to be written."""
+    try:
+        os.kill(pid, signal.SIGABRT)
+    except ProcessLookupError:
+        return
+    time.sleep(0.3)
+
+
+def show_output(pid: int) -> None:
+    """What pytest has captured, and would not show any more."""
+    for fd in (1, 2):
+        path = f"/proc/{pid}/fd/{fd}"
+        if os.path.isfile(path):
+            with open(path, errors="replace") as file:
+                print(f"captured on {fd}:", file.read(), sep="\n", file=sys.stderr, flush=True)
 
 
 def watch(pid: int) -> None:

@@ -81,7 +81,9 @@ def _run_script(path: str) -> None:
         with io.open_code(os.path.abspath(path)) as file:
             source = file.read()
     except OSError as error:
-        sys.exit(f"{sys.executable}: can't open file {path!r}: {error}")
+        reason = f"[Errno {error.errno}] {error.strerror}"
+        print(f"{sys.executable}: can't open file {path!r}: {reason}", file=sys.stderr)
+        sys.exit(2)
     module = _new_main()
     module.__file__ = path
     module.__loader__ = SourceFileLoader("__main__", path)
@@ -101,11 +103,11 @@ def _run(program: Callable[[], object]) -> None:
     """Runs the program; an exception is shown as the interpreter would, without our frames."""
     try:
         program()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the program's own, whatever it is
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OURS:
             traceback = traceback.tb_next
-        sys.excepthook(type(error), error, traceback)
+        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
         sys.exit(1)
 
 

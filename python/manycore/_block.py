@@ -1,11 +1,14 @@
 """Shared memory for one object, and how it gets to another process."""
 
+from __future__ import annotations
+
 import os
-from multiprocessing.context import assert_spawning
+from multiprocessing.context import assert_spawning, get_spawning_popen
 from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import Any
 
 from . import _engine
+from .popen_fork import Popen
 
 __all__ = ["BufferWrapper", "close_inherited"]
 
@@ -43,6 +46,9 @@ def close_inherited() -> None:
 
 def share(fd: int) -> Any:
     """Something picklable that stands for a descriptor which several objects may name."""
+    popen = get_spawning_popen()
+    if isinstance(popen, Popen):
+        return popen.DupFd(popen.share_with_child(fd))
     return DupFd(fd)
 
 

@@ -1,7 +1,8 @@
 """The engine, as Python sees it. For the other modules of this package only."""
 
-from typing_extensions import Buffer
 from typing import Self
+
+from typing_extensions import Buffer
 
 __version__: str
 SEM_VALUE_MAX: int

@@ -1,11 +1,13 @@
 """The exceptions that the standard library does not have."""
 
+from __future__ import annotations
+
 from multiprocessing.context import ProcessError
 
 __all__ = ["OwnerDied", "RemoteError", "WorkerDied"]
 
 
-class OwnerDied(ProcessError):
+class OwnerDied(ProcessError):  # noqa: N818 - it says what happened
     """The process that held the lock has died without releasing it."""
 
     def __init__(self, message: str, pid: int | None = None) -> None:
@@ -13,11 +15,11 @@ class OwnerDied(ProcessError):
         #: The dead process.
         self.pid = pid
 
-    def __reduce__(self) -> tuple[type["OwnerDied"], tuple[str, int | None]]:
+    def __reduce__(self) -> tuple[type[OwnerDied], tuple[str, int | None]]:
         return type(self), (self.args[0], self.pid)
 
 
-class WorkerDied(ProcessError):
+class WorkerDied(ProcessError):  # noqa: N818
     """The worker that ran the task has died before the task's end."""
 
     def __init__(
@@ -37,7 +39,7 @@ class WorkerDied(ProcessError):
 
     def __reduce__(
         self,
-    ) -> tuple[type["WorkerDied"], tuple[str, int | None, int | None, int | None]]:
+    ) -> tuple[type[WorkerDied], tuple[str, int | None, int | None, int | None]]:
         return type(self), (self.args[0], self.pid, self.exitcode, self.task)
 
 

@@ -1,19 +1,20 @@
 """Makes the name ``multiprocessing`` mean manycore."""
 
+from __future__ import annotations
+
 import importlib
-import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from . import _stdlib
 
 __all__ = ["install", "is_installed"]
 
 
-class _Alias(importlib.abc.Loader):
+class _Alias:
     """Loads a module by handing out another one."""
 
     def __init__(self, target: str) -> None:
@@ -30,7 +31,8 @@ class _Alias(importlib.abc.Loader):
         module.__spec__ = self._spec
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+# Not derived from importlib.abc, which is the slowest import of all that we would need.
+class _Finder:
     """Finds ``multiprocessing`` and ``multiprocessing.<name>`` here."""
 
     def find_spec(
@@ -39,10 +41,12 @@ class _Finder(importlib.abc.MetaPathFinder):
         package, _, name = fullname.partition(".")
         if package != "multiprocessing" or "." in name:
             return None
+        find_in = importlib.machinery.PathFinder.find_spec
         ours = f"{__package__}.{name}" if name else str(__package__)
-        if name and importlib.util.find_spec(ours) is None:
-            return importlib.machinery.PathFinder.find_spec(fullname, _stdlib.package.__path__)
-        return importlib.machinery.ModuleSpec(fullname, _Alias(ours))
+        if name and find_in(ours, sys.modules[str(__package__)].__path__) is None:
+            return find_in(fullname, _stdlib.package.__path__)
+        alias: Any = _Alias(ours)
+        return importlib.machinery.ModuleSpec(fullname, alias)
 
 
 def is_installed() -> bool:
@@ -66,4 +70,5 @@ def install() -> None:
         if name not in _stdlib.SHARED:
             del sys.modules[full_name]
     sys.modules["multiprocessing"] = sys.modules[str(__package__)]
-    sys.meta_path.insert(0, _Finder())
+    finder: Any = _Finder()
+    sys.meta_path.insert(0, finder)

@@ -5,18 +5,21 @@ the originals through here: ``_stdlib.util``, ``_stdlib.queues`` and so on, each
 first asked for.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.machinery
-import importlib.util
 import multiprocessing as package
+import os
 import sys
 import threading
-from types import ModuleType
 
 # Those that everything needs; the package itself has imported them already.
-from multiprocessing import context as context
-from multiprocessing import process as process
-from multiprocessing import reduction as reduction
+from multiprocessing import context as _context
+from multiprocessing import process as _process
+from multiprocessing import reduction as _reduction
+from types import ModuleType
+from typing import Any
 
 __all__ = ["SHARED", "load", "package"]
 
@@ -35,11 +38,17 @@ SHARED = frozenset(
     )
 )
 
-_loaded = {"context": context, "process": process, "reduction": reduction}
+# We use more of them than their type stubs know.
+context: Any = _context
+process: Any = _process
+reduction: Any = _reduction
+
+_loaded: dict[str, Any] = {"context": context, "process": process, "reduction": reduction}
 _lock = threading.RLock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-def load(name: str) -> ModuleType:
+def load(name: str) -> Any:
     """The standard library's ``multiprocessing.<name>``."""
     module = _loaded.get(name)
     if module is not None:
@@ -58,18 +67,20 @@ def keep(name: str, module: ModuleType) -> None:
 def _import(full_name: str) -> ModuleType:
     if sys.modules.get("multiprocessing") is package:
         return importlib.import_module(full_name)
+    from importlib.util import module_from_spec
+
     # The name is taken by manycore: run the original's code in a module beside it.
     spec = importlib.machinery.PathFinder.find_spec(full_name, package.__path__)
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(f"No module named {full_name!r}", name=full_name)
-    module = importlib.util.module_from_spec(spec)
+    module = module_from_spec(spec)
     if full_name.partition(".")[2] in SHARED:
         sys.modules[full_name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
     try:

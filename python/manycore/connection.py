@@ -1,5 +1,7 @@
 """Messages between two processes, over a pipe or a socket."""
 
+from __future__ import annotations
+
 import io
 import os
 import socket
@@ -42,7 +44,8 @@ class Connection(_original.Connection):  # type: ignore[misc, name-defined]
         """Waits for an object and returns it; EOFError if the other end is closed."""
         self._check_closed()
         self._check_readable()
-        return ForkingPickler.loads(_engine.recv_bytes(self._handle))
+        message = _engine.recv_bytes(self._handle)
+        return ForkingPickler.loads(message)  # type: ignore[arg-type]
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Waits for a message and returns its bytes.
@@ -57,8 +60,7 @@ class Connection(_original.Connection):  # type: ignore[misc, name-defined]
         message = _engine.recv_bytes(self._handle, maxlength)
         if message is None:
             self._bad_message_length()
-        assert message is not None
-        return message
+        return message  # type: ignore[return-value]
 
     # The inherited methods stand on these two.
     def _send_bytes(self, buf: Any) -> None:

@@ -1,5 +1,7 @@
 """Contexts: the whole API, bound to one start method."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -93,7 +95,11 @@ class ForkServerProcess(_Process):
         return Popen(process_obj)
 
 
-class _Context(BaseContext):
+# The factories' return types are ours, which the base class does not foresee.
+_Base: Any = BaseContext
+
+
+class _Context(_Base):  # type: ignore[misc]
     """The factories, over our own classes."""
 
     Process: Any
@@ -108,7 +114,7 @@ class _Context(BaseContext):
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
 
-    def Manager(self) -> "managers.SyncManager":
+    def Manager(self) -> managers.SyncManager:
         """A started manager: a server process whose objects other processes share by proxies."""
         from .managers import SyncManager
 
@@ -116,43 +122,43 @@ class _Context(BaseContext):
         manager.start()
         return manager
 
-    def Pipe(self, duplex: bool = True) -> "tuple[Connection, Connection]":
+    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
         """Two connections that are each other's end."""
         from .connection import Pipe
 
         return Pipe(duplex)
 
-    def Lock(self) -> "synchronize.Lock":
+    def Lock(self) -> synchronize.Lock:
         """A lock that is not recursive."""
         from .synchronize import Lock
 
         return Lock(ctx=self.get_context())
 
-    def RLock(self) -> "synchronize.RLock":
+    def RLock(self) -> synchronize.RLock:
         """A lock that its owner may acquire again."""
         from .synchronize import RLock
 
         return RLock(ctx=self.get_context())
 
-    def Condition(self, lock: Any = None) -> "synchronize.Condition":
+    def Condition(self, lock: Any = None) -> synchronize.Condition:
         """A condition variable over ``lock``, or over an RLock of its own."""
         from .synchronize import Condition
 
         return Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> "synchronize.Semaphore":
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
         """A semaphore that begins at ``value``."""
         from .synchronize import Semaphore
 
         return Semaphore(value, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value: int = 1) -> "synchronize.BoundedSemaphore":
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
         """A semaphore that begins at ``value`` and cannot rise above it."""
         from .synchronize import BoundedSemaphore
 
         return BoundedSemaphore(value, ctx=self.get_context())
 
-    def Event(self) -> "synchronize.Event":
+    def Event(self) -> synchronize.Event:
         """A flag that is not set."""
         from .synchronize import Event
 
@@ -163,25 +169,25 @@ class _Context(BaseContext):
         parties: int,
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
-    ) -> "synchronize.Barrier":
+    ) -> synchronize.Barrier:
         """A barrier for ``parties`` processes; one of them calls ``action`` when all are there."""
         from .synchronize import Barrier
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> "queues.Queue":
+    def Queue(self, maxsize: int = 0) -> queues.Queue:
         """A queue of at most ``maxsize`` objects, or of any number."""
         from .queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> "queues.JoinableQueue":
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
         """A queue that knows which objects have been dealt with."""
         from .queues import JoinableQueue
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> "queues.SimpleQueue":
+    def SimpleQueue(self) -> queues.SimpleQueue:
         """A queue that is a locked pipe."""
         from .queues import SimpleQueue
 
@@ -193,7 +199,7 @@ class _Context(BaseContext):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
-    ) -> "pool.Pool":
+    ) -> pool.Pool:
         """A pool of worker processes."""
         from .pool import Pool
 

@@ -1,5 +1,8 @@
 """The fork server: a clean process that has Python loaded and forks on request."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import struct
 import sys
@@ -33,13 +36,13 @@ class Request(NamedTuple):
         return _REQUEST.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> "Request":
+    def unpack(cls, data: bytes) -> Request:
         """The request from its bytes."""
         return cls(*_REQUEST.unpack(data))
 
 
 class ForkServer:
-    """This process's handle of its fork server, which is started when it is first needed."""
+    """The process's handle of its fork server, which is started when it is first needed."""
 
     def __init__(self) -> None:
         self._preload_modules = ["__main__"]
@@ -80,11 +83,13 @@ class ForkServer:
         if len(fds) >= _MAX_FDS:
             raise ValueError("too many fds")
         with self._lock:
+            server = self._running()
             try:
-                return self._running().fork(request.pack(), fds)
+                return server.fork(request.pack(), fds)
             except BrokenPipeError:
-                # It died under our hands; the next one may have a longer life.
-                self._server = None
+                # It died under our hands. Take its exit code, so that it does not stay a zombie;
+                # the next one may have a longer life.
+                server.stop()
                 return self._running().fork(request.pack(), fds)
 
     def _running(self) -> _engine.ForkServer:
@@ -141,16 +146,14 @@ def _preload(modules: list[str], preparation: dict[str, Any]) -> None:
     current._inheriting = True  # type: ignore[attr-defined]
     try:
         spawn.prepare(preparation)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever the main module raises
         # The child imports the main module again and fails where its output can be seen.
         sys.modules["__main__"] = (spawn.old_main_modules or [sys.modules["__main__"]])[-1]
     finally:
         del current._inheriting  # type: ignore[attr-defined]
     for name in modules:
-        try:
+        with contextlib.suppress(ImportError):
             __import__(name)
-        except ImportError:
-            pass
 
 
 def _serve_one(message: bytes, fds: list[int]) -> int:

@@ -3,6 +3,8 @@
 Servers and proxies are the standard library's; the server is started by our contexts.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from . import _stdlib

@@ -152,9 +152,7 @@ class Pool(_original.Pool):  # type: ignore[misc]
         return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={size}>"
 
     def __reduce__(self) -> Any:
-        raise NotImplementedError(
-            "pool objects cannot be passed between processes or pickled"
-        )
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
     def apply(
         self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
@@ -235,9 +233,7 @@ class Pool(_original.Pool):  # type: ignore[misc]
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         result = MapResult(self, callback if items else None, error_callback if items else None)
-        result._start(
-            self._engine.submit(func, items, mapper, chunksize, result._callback())
-        )
+        result._start(self._engine.submit(func, items, mapper, chunksize, result._callback()))
         return result
 
     def imap(

@@ -1,5 +1,7 @@
 """Starts a process by fork, and what the other start methods have in common with that."""
 
+from __future__ import annotations
+
 import atexit
 import os
 import signal
@@ -26,6 +28,8 @@ class Popen:
     pid: int
     #: A descriptor that is readable when the process has ended.
     sentinel: int
+    #: Stands for a descriptor in what the child unpickles.
+    DupFd: Any
     _child: _engine.Child | None
 
     def __init__(self, process_obj: BaseProcess) -> None:
@@ -33,6 +37,7 @@ class Popen:
         self.returncode: int | None = None
         self.finalizer = None
         self._child = None
+        self._shared: dict[int, int] = {}
         self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
@@ -46,7 +51,8 @@ class Popen:
     def _bootstrap(process_obj: Any, lifeline: int) -> int:
         parent_sentinel = os.dup(lifeline)
         _engine.watch_lifeline(lifeline, grace_ms(process_obj))
-        return process_obj._bootstrap(parent_sentinel=parent_sentinel)
+        exitcode: int = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+        return exitcode
 
     def _started(self, child: _engine.Child) -> None:
         self._child = child
@@ -56,6 +62,12 @@ class Popen:
     def duplicate_for_child(self, fd: int) -> int:
         """What the child will know descriptor ``fd`` by."""
         return fd
+
+    def share_with_child(self, fd: int) -> int:
+        """As ``duplicate_for_child``, but once for all who name the same descriptor."""
+        if fd not in self._shared:
+            self._shared[fd] = self.duplicate_for_child(fd)
+        return self._shared[fd]
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, or None while the process runs."""
@@ -104,7 +116,7 @@ def run_child(run: Callable[[], int]) -> NoReturn:
             atexit._clear()
             atexit.register(_stdlib.util._exit_function)
         code = run()
-    except Exception:
+    except Exception:  # noqa: BLE001 - this is where the process ends
         sys.excepthook(*sys.exc_info())
     finally:
         if _EXITS_BY_ATEXIT:

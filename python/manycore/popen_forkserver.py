@@ -1,5 +1,7 @@
 """Starts a process as a fork of the fork server."""
 
+from __future__ import annotations
+
 import os
 from multiprocessing.process import BaseProcess
 
@@ -15,6 +17,7 @@ class _DupFd:
         self.index = index
 
     def detach(self) -> int:
+        """The descriptor, in the child."""
         fds = forkserver.get_inherited_fds()
         assert fds is not None, "not in a child of the fork server"
         return fds[self.index]
@@ -31,6 +34,7 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
+        """What the child will know descriptor ``fd`` by."""
         self._fds.append(fd)
         return len(self._fds) - 1
 

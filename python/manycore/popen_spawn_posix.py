@@ -1,5 +1,7 @@
 """Starts a process in a fresh interpreter."""
 
+from __future__ import annotations
+
 import io
 import os
 import sys
@@ -18,6 +20,7 @@ class _DupFd:
         self.fd = fd
 
     def detach(self) -> int:
+        """The descriptor, in the child."""
         return self.fd
 
 
@@ -32,6 +35,7 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
+        """What the child will know descriptor ``fd`` by."""
         self._fds.append(fd)
         return fd
 
@@ -58,7 +62,7 @@ def pickle_for_child(popen: popen_fork.Popen, process_obj: BaseProcess) -> int:
     """
     preparation = spawn.get_preparation_data(process_obj._name)  # type: ignore[attr-defined]
     buffer = io.BytesIO()
-    set_spawning_popen(popen)
+    set_spawning_popen(popen)  # type: ignore[arg-type]
     try:
         _stdlib.reduction.dump(preparation, buffer)
         _stdlib.reduction.dump(process_obj, buffer)

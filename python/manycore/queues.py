@@ -1,5 +1,7 @@
 """Queues between processes."""
 
+from __future__ import annotations
+
 import traceback
 import types
 from multiprocessing.context import BaseContext, assert_spawning
@@ -68,7 +70,7 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
     def _pickle(self, obj: Any) -> Any:
         try:
             return ForkingPickler.dumps(obj)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - pickling runs the user's code
             self._on_queue_feeder_error(error, obj)
             return None
 
@@ -115,7 +117,7 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
         """Called when ``obj`` cannot be pickled; subclasses override it."""
         traceback.print_exception(e)
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 class JoinableQueue(Queue):

@@ -11,6 +11,8 @@ from . import _stdlib
 if TYPE_CHECKING:
     from multiprocessing.resource_sharer import (
         DupFd as DupFd,
+    )
+    from multiprocessing.resource_sharer import (
         stop as stop,
     )
 

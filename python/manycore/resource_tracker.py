@@ -11,7 +11,11 @@ from . import _stdlib
 if TYPE_CHECKING:
     from multiprocessing.resource_tracker import (
         ensure_running as ensure_running,
+    )
+    from multiprocessing.resource_tracker import (
         register as register,
+    )
+    from multiprocessing.resource_tracker import (
         unregister as unregister,
     )
 

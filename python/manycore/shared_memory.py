@@ -11,6 +11,8 @@ from . import _stdlib
 if TYPE_CHECKING:
     from multiprocessing.shared_memory import (
         ShareableList as ShareableList,
+    )
+    from multiprocessing.shared_memory import (
         SharedMemory as SharedMemory,
     )
 

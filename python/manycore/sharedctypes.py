@@ -1,8 +1,11 @@
 """ctypes objects in shared memory."""
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Sequence
-from multiprocessing.context import BaseContext, assert_spawning as assert_spawning
+from multiprocessing.context import BaseContext
+from multiprocessing.context import assert_spawning as assert_spawning
 from typing import Any
 
 from . import _stdlib

@@ -1,9 +1,10 @@
 """The beginning of a process in a fresh interpreter."""
 
+from __future__ import annotations
+
 import os
 import sys
 from multiprocessing.process import BaseProcess, current_process
-from pathlib import Path
 from typing import Any
 
 from . import _block, _engine, _install, _stdlib, context
@@ -31,7 +32,7 @@ def freeze_support() -> None:
     """In a frozen program that was started as a child: runs the child and does not return."""
     if is_forking(sys.argv):
         pairs = (argument.split("=") for argument in sys.argv[2:])
-        spawn_main(**{name: None if value == "None" else int(value) for name, value in pairs})
+        spawn_main(**{name: int(value) for name, value in pairs if value != "None"})
 
 
 def get_command_line(**arguments: int | None) -> list[str | bytes]:
@@ -49,8 +50,10 @@ def interpreter() -> list[str | bytes]:
 
 
 def program(module: str, call: str) -> str:
-    """Source text that imports from ``module`` also where only ``sys.path`` of the parent has it."""
-    return _PROGRAM.format(path=str(Path(__file__).parent.parent), module=module, call=call)
+    """Source text that imports from ``module``, also where only our own ``sys.path`` has it."""
+    return _PROGRAM.format(
+        path=os.path.dirname(os.path.dirname(os.path.abspath(__file__))), module=module, call=call
+    )
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:

@@ -4,6 +4,8 @@ The calls that are made often (acquire, release, the with-statement) are the eng
 what is here is how the objects present themselves and travel to a child.
 """
 
+from __future__ import annotations
+
 import os
 import struct
 import sys
@@ -36,7 +38,8 @@ class Semaphore(_engine.Semaphore):
 
     def __new__(
         cls, value: int = 1, *, ctx: BaseContext | None, block: _engine.Block | None = None
-    ) -> "Semaphore":
+    ) -> Semaphore:
+        """A semaphore of ``value``, or the one in ``block``."""
         return super().__new__(cls, value, SEM_VALUE_MAX, block)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -52,7 +55,8 @@ class BoundedSemaphore(Semaphore):
 
     def __new__(
         cls, value: int = 1, *, ctx: BaseContext | None, block: _engine.Block | None = None
-    ) -> "BoundedSemaphore":
+    ) -> BoundedSemaphore:
+        """A semaphore of ``value`` at most, or the one in ``block``."""
         return _engine.Semaphore.__new__(cls, value, value, block)
 
     def __repr__(self) -> str:
@@ -106,7 +110,7 @@ class Condition:
     """A condition variable over a lock."""
 
     def __init__(self, lock: Any = None, *, ctx: BaseContext) -> None:
-        self._lock = lock or ctx.RLock()
+        self._lock: Any = lock or ctx.RLock()
         self._waiters = _engine.Condition()
         self._make_methods()
 
@@ -211,7 +215,7 @@ class Barrier(threading.Barrier):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._parties, self._action, self._timeout, self._cond, self._shared = state
-        self._array = self._shared.create_memoryview().cast("i")
+        self._array: memoryview[int] = self._shared.create_memoryview().cast("i")
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self._parties, self._action, self._timeout, self._cond, self._shared

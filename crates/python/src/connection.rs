@@ -30,8 +30,7 @@ pub(crate) fn recv_bytes(
 ) -> PyResult<Option<Bound<'_, PyBytes>>> {
     let fd = borrow_fd(fd)?;
     let mut raised = None;
-    let received =
-        py.detach(|| stream::recv(fd, maxlength, &mut || look_at_signals(&mut raised)));
+    let received = py.detach(|| stream::recv(fd, maxlength, &mut || look_at_signals(&mut raised)));
     match received {
         Ok(message) => Ok(Some(PyBytes::new(py, &message))),
         Err(error) if error.raw_os_error() == Some(EMSGSIZE) => Ok(None),

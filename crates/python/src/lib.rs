@@ -26,13 +26,13 @@ mod _engine {
     #[pymodule_export]
     use crate::pool::{Job, Pool};
     #[pymodule_export]
-    use crate::worker::serve_pool;
-    #[pymodule_export]
     use crate::process::{Child, ForkServer, fork, lifeline, serve, spawn, watch_lifeline};
     #[pymodule_export]
     use crate::queues::Queue;
     #[pymodule_export]
     use crate::synchronize::{Condition, Event, Lock, RLock, Semaphore};
+    #[pymodule_export]
+    use crate::worker::serve_pool;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

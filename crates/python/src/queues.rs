@@ -39,16 +39,10 @@ impl Queue {
 
     /// Puts an item, waiting at most `timeout` seconds while the queue is full; whether it did.
     #[pyo3(signature = (data, timeout = None))]
-    fn put(
-        &self,
-        py: Python<'_>,
-        data: &Bound<'_, PyAny>,
-        timeout: Option<f64>,
-    ) -> PyResult<bool> {
+    fn put(&self, py: Python<'_>, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
         let data = Bytes::of(data)?;
-        let put = wait(py, deadline(timeout)?, |deadline| {
-            self.inner.put(&[data.as_slice()], deadline)
-        })?;
+        let put =
+            wait(py, deadline(timeout)?, |deadline| self.inner.put(&[data.as_slice()], deadline))?;
         Ok(put.is_some())
     }
 

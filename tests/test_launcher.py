@@ -1,0 +1,145 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+PROGRAM = """
+import multiprocessing
+import multiprocessing.queues
+from multiprocessing import Process, Queue
+import os, sys
+
+def child(queue):
+    import multiprocessing as again
+    queue.put([__name__, again.__name__, Queue.__module__, again.get_start_method()])
+
+if __name__ == "__main__":
+    queue = Queue()
+    process = Process(target=child, args=(queue,))
+    process.start()
+    names = queue.get()
+    process.join()
+    main = sys.modules["__main__"]
+    print(names[1:], multiprocessing.__name__, sys.argv[1:], main.child is child, process.exitcode)
+    print(__file__, sys.path[0], __spec__ and __spec__.name, sys.argv[0])
+"""
+
+
+def launch(*arguments, **options):
+    command = [sys.executable, "-m", "manycore", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def program(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_script(program, start_method, by):
+    if by == "option":
+        result = launch("--start-method", start_method, program, "a", "--b")
+    else:
+        environment = os.environ | {"MANYCORE_START_METHOD": start_method}
+        result = launch(program, "a", "--b", env=environment)
+    assert result.stderr == ""
+    names = ["manycore", "manycore.context", start_method]
+    assert result.stdout.splitlines() == [
+        f"{names} manycore ['a', '--b'] True 0",
+        f"{program} {program.parent} None {program}",
+    ]
+
+
+def test_module(program, start_method):
+    result = launch("--start-method", start_method, "-m", "program", "-x", cwd=program.parent)
+    assert result.stderr == ""
+    names = ["manycore", "manycore.context", start_method]
+    assert result.stdout.splitlines() == [
+        f"{names} manycore ['-x'] True 0",
+        f"{program} {program.parent} program {program}",
+    ]
+
+
+def test_directory_with_a_main(tmp_path, start_method):
+    (tmp_path / "__main__.py").write_text(PROGRAM.replace("args=(queue,)", "args=(queue,)"))
+    result = launch("--start-method", "fork", tmp_path)
+    assert result.stderr == ""
+    assert result.stdout.splitlines()[0].startswith("['manycore', 'manycore.context', 'fork']")
+
+
+@pytest.mark.parametrize(
+    ("code", "exitcode", "stderr"),
+    [
+        ("raise SystemExit(5)", 5, ""),
+        ("raise SystemExit('oh no')", 1, "oh no\n"),
+        ("import sys; sys.exit()", 0, ""),
+        ("import os; os._exit(9)", 9, ""),
+    ],
+)
+def test_exit(tmp_path, code, exitcode, stderr):
+    script = tmp_path / "leave.py"
+    script.write_text(code)
+    result = launch(script)
+    assert (result.returncode, result.stderr) == (exitcode, stderr)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f():\n    1 / 0\n\nf()\n",
+        "x = = 1\n",
+        "import nothing_of_this_name\n",
+        "import atexit\natexit.register(print, 'bye')\nraise ValueError('text')\n",
+    ],
+)
+def test_traceback_is_the_interpreter_s(tmp_path, code):
+    script = tmp_path / "wrong.py"
+    script.write_text(code)
+    plain = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    ours = launch(script)
+    assert ours.stderr == plain.stderr
+    assert (ours.stdout, ours.returncode) == (plain.stdout, plain.returncode)
+
+
+def test_keyboard_interrupt(tmp_path):
+    script = tmp_path / "interrupted.py"
+    script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = launch(script)
+    assert result.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--start-method", "thread", "x.py"], ["-m"]])
+def test_wrong_usage(arguments):
+    result = launch(*arguments)
+    assert result.returncode == 2
+    assert "usage: python -m manycore" in result.stderr
+
+
+def test_missing_program(tmp_path):
+    result = launch(tmp_path / "absent.py")
+    assert result.returncode == 2
+    assert "can't open file" in result.stderr
+    result = launch("-m", "absent_module")
+    assert result.returncode == 1
+    assert "No module named absent_module" in result.stderr
+
+
+def test_main_names_are_those_of_a_plain_run(tmp_path):
+    script = tmp_path / "names.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            print(sorted(k for k in globals() if k not in ("__loader__", "__annotations__")))
+            print(__name__, __doc__, __package__, __spec__, __file__, sys.argv)
+            """
+        )
+    )
+    plain = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert launch(script).stdout == plain.stdout
