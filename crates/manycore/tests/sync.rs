@@ -238,6 +238,15 @@ fn mutex_wait_is_interrupted_and_taken_up_again() {
 }
 
 #[test]
+fn a_long_wait_comes_up_now_and_then_as_if_for_a_signal() {
+    watchdog();
+    let mutex = Mutex::new().unwrap();
+    mutex.lock(None).unwrap();
+    // No signal: one that came between two sleeps would have ended none.
+    assert!(mutex.lock(long()).unwrap_err().is_interrupted());
+}
+
+#[test]
 fn a_dead_holder_is_reported_then_taken_over() {
     watchdog();
     let mutex = Mutex::new().unwrap();

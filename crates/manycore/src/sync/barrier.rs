@@ -150,9 +150,11 @@ impl RawBarrier {
             if let Some(outcome) = self.load().outcome(phase) {
                 return outcome;
             }
-            if patience.sleep(&self.bell, bell, deadline)? == Slept::Look {
+            let slept = patience.sleep(&self.bell, bell, deadline);
+            if !matches!(slept, Ok(Slept::Woken)) {
                 self.look(phase);
             }
+            slept?;
         }
     }
 
@@ -173,11 +175,12 @@ impl RawBarrier {
     }
 
     pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<u32> {
-        let (phase, index) = self.arrive(false, deadline, &mut || false)?;
+        let mut patience = Patience::steadfast();
+        let (phase, index) = self.arrive(false, deadline, &mut patience, &mut || false)?;
         if index + 1 == self.parties() {
             return Ok(index);
         }
-        self.meet(phase, index, deadline, &mut || false)
+        self.meet(phase, index, deadline, &mut patience, &mut || false)
     }
 
     fn wait_with(
@@ -186,11 +189,12 @@ impl RawBarrier {
         action: impl FnOnce() -> bool,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<u32> {
-        let (phase, index) = self.arrive(true, deadline, go_on)?;
+        let mut patience = Patience::new();
+        let (phase, index) = self.arrive(true, deadline, &mut patience, go_on)?;
         if index + 1 == self.parties() {
             self.act(phase, action);
         }
-        self.meet(phase, index, deadline, go_on)
+        self.meet(phase, index, deadline, &mut patience, go_on)
     }
 
     pub(super) fn abort(&self) {
@@ -202,6 +206,7 @@ impl RawBarrier {
         &self,
         acts: bool,
         deadline: Option<Instant>,
+        patience: &mut Patience,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<(u32, u32)> {
         loop {
@@ -215,7 +220,7 @@ impl RawBarrier {
                 Ok(before) => return Ok((before.phase(), before.count())),
                 Err(state) if state.is_broken() => return Err(broken_error()),
                 // Complete, and its action runs: we belong to the next phase, however it ends.
-                Err(state) => self.await_end(state.phase(), deadline, go_on)?,
+                Err(state) => self.await_end(state.phase(), deadline, patience, go_on)?,
             }
         }
     }
@@ -225,11 +230,11 @@ impl RawBarrier {
         &self,
         phase: u32,
         deadline: Option<Instant>,
+        patience: &mut Patience,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
-        let mut patience = Patience::new();
         loop {
-            match self.sleep(phase, deadline, &mut patience) {
+            match self.sleep(phase, deadline, patience) {
                 Err(error) if error.is_interrupted() && go_on() => {}
                 Err(error) if error.is_timeout() => {
                     self.abort();
@@ -247,11 +252,11 @@ impl RawBarrier {
         phase: u32,
         index: u32,
         deadline: Option<Instant>,
+        patience: &mut Patience,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<u32> {
-        let mut patience = Patience::new();
         loop {
-            match self.sleep(phase, deadline, &mut patience) {
+            match self.sleep(phase, deadline, patience) {
                 Ok(()) => return Ok(index),
                 Err(error) if error.is_interrupted() && go_on() => {}
                 Err(error) if error.is_interrupted() => {
@@ -350,7 +355,8 @@ impl Barrier {
     /// As [`wait`](Self::wait); in addition the one that comes last runs `action` before the
     /// others go on. If that gives false, or panics, or its process dies, the barrier is broken.
     ///
-    /// At a signal `go_on` is asked whether to wait on; if not, the caller is taken out.
+    /// At a signal, and from time to time, `go_on` is asked whether to wait on; if not, the
+    /// caller is taken out.
     ///
     /// # Errors
     ///

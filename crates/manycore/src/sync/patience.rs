@@ -13,10 +13,14 @@ use crate::{Error, Result};
 /// instruction before it hands the turn on. No futex protocol survives that by itself; this bounds
 /// the damage to a second. It is no polling for the event: without a death every sleep ends by a
 /// wake-up.
+///
+/// A signal that arrives between two sleeps ends none. So from time to time, after a sleep of full
+/// length, the wait ends as if by a signal: the caller looks at its signals and comes again.
 #[derive(Debug)]
 pub(super) struct Patience {
     began: Instant,
     step: Duration,
+    is_steadfast: bool,
 }
 
 /// How a sleep ended that neither failed nor reached the caller's deadline.
@@ -35,7 +39,13 @@ impl Patience {
     const WORTH: Duration = Duration::from_millis(1);
 
     pub(super) fn new() -> Self {
-        Self { began: Instant::now(), step: Self::FIRST }
+        Self { began: Instant::now(), step: Self::FIRST, is_steadfast: false }
+    }
+
+    /// For those who cannot end a wait and begin it again without harm: a signal ends it only if
+    /// it comes during a sleep.
+    pub(super) fn steadfast() -> Self {
+        Self { is_steadfast: true, ..Self::new() }
     }
 
     /// Sleeps while `word` holds `expected`.
@@ -54,6 +64,9 @@ impl Patience {
             Wake::Woken => Ok(Slept::Woken),
             Wake::Interrupted => Err(Error::interrupted()),
             Wake::TimedOut if until == deadline => Err(Error::timed_out()),
+            Wake::TimedOut if self.step == Self::LAST && !self.is_steadfast => {
+                Err(Error::interrupted())
+            }
             Wake::TimedOut => {
                 self.step = (self.step * 2).min(Self::LAST);
                 Ok(Slept::Look)
