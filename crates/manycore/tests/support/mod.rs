@@ -110,7 +110,9 @@ impl Numbers {
 /// An item of `len` bytes that shows who made it, which one it is, and whether it is whole.
 pub(crate) fn item(maker: u32, number: u32, len: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = [maker, number].iter().flat_map(|n| n.to_le_bytes()).collect();
-    bytes.extend((0..len).map(|i| (i as u32 ^ number) as u8));
+    // 251 is prime, so a piece that is missing or in the wrong place shows.
+    let pattern: Vec<u8> = (0..251).map(|i| i ^ number as u8).collect();
+    bytes.extend_from_slice(&pattern.repeat(len / pattern.len() + 1)[..len]);
     bytes
 }
 
