@@ -178,6 +178,22 @@ fn a_child_that_has_put_much_may_end_at_once() {
 }
 
 #[test]
+fn long_items_stay_in_warm_memory_while_somebody_reads() {
+    let _watchdog = watchdog("long items");
+    let queue = Queue::new(0).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| (0..300).for_each(|i| queue.put(&[&item(0, i, 1 << 20)], None).unwrap()));
+        (0..300).for_each(|i| assert_eq!(check(&queue.get(None).unwrap()), (0, i)));
+    });
+    // Nobody reads: a put does not wait for long.
+    for i in 0..20 {
+        queue.put(&[&item(0, i, 1 << 20)], None).unwrap();
+    }
+    assert!(log_memory(&queue) >= 12 << 20);
+    (0..20).for_each(|i| assert_eq!(check(&queue.get(soon(0)).unwrap()), (0, i)));
+}
+
+#[test]
 fn memory_is_given_back_behind_the_readers() {
     let queue = Queue::new(0).unwrap();
     let bytes = item(0, 0, 3 << 20);
