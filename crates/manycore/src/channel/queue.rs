@@ -1,6 +1,6 @@
 //! A queue between any number of processes: what is put into it stays, whoever dies.
 //!
-//! `put` never waits for a reader, unless the queue was made for a limited number of items: what
+//! `put` never depends on a reader, unless the queue was made for a limited number of items: what
 //! does not fit into the ring of shared memory goes to a log, a file in memory. A process that has
 //! put an item may end at once.
 //!
@@ -81,6 +81,10 @@ const LEN: usize = RING + ring::SIZE as usize;
 const MAGIC: u64 = u64::from_be_bytes(*b"mc queue");
 /// How long a call whose deadline is near still waits for a lock, which is held for one copy.
 const GRACE: Duration = Duration::from_secs(1);
+/// From this length on a put lingers before it begins to use the log.
+const LONG: u64 = 256 << 10;
+/// How long it lingers at most. That happens once while the ring fills up, which takes as long.
+const LINGER: Duration = Duration::from_millis(2);
 /// How long it may take to give memory back that nobody needs.
 const TIDY: Duration = Duration::from_millis(20);
 
@@ -150,6 +154,9 @@ impl Queue {
     /// `is_timeout`: the queue is full; `is_interrupted`; or there is no memory for the item. In
     /// each case nothing was put.
     pub fn put(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<()> {
+        if length(parts) >= LONG {
+            self.linger(length(parts));
+        }
         while self.is_full() || !self.try_put(parts, deadline)? {
             self.wait_for_room(deadline)?;
         }
@@ -215,6 +222,24 @@ impl Queue {
         u32::try_from(maxsize).unwrap_or(u32::MAX)
     }
 
+    /// Gives those who get a moment to make room for an item of `len` bytes in the ring. The log
+    /// costs three to four times as much, for its pages are new; and once it is in use, all goes
+    /// there until it is empty.
+    #[cold]
+    fn linger(&self, len: u64) {
+        let deadline = Some(Instant::now() + LINGER);
+        let has_room = || !self.is_on_the_brink(len);
+        // A signal, or no room in time: then it is the log.
+        while !has_room() && self.wait(&self.header().getting, deadline, has_room).is_ok() {}
+    }
+
+    /// Whether an item of `len` bytes would be the first one in the log for lack of room.
+    fn is_on_the_brink(&self, len: u64) -> bool {
+        let taken = self.header().getting.snapshot();
+        let written = self.header().putting.snapshot();
+        taken.log_head == written.log_tail && Ring::takes(len) && !Ring::fits(&written, &taken, len)
+    }
+
     /// Puts the item unless the queue is full. Whether it did.
     fn try_put(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<bool> {
         let side = Held::lock(&self.header().putting, deadline)?;
@@ -230,7 +255,7 @@ impl Queue {
 
     /// Copies the item behind the end of the queue.
     fn push(&self, written: &mut Written, taken: &Taken, parts: &[&[u8]]) -> Result<()> {
-        let len = parts.iter().map(|part| part.len() as u64).sum();
+        let len = length(parts);
         if taken.ring_head == written.ring_tail {
             written.ring_base = written.ring_tail;
         }
@@ -385,6 +410,10 @@ impl<const N: usize> Drop for Held<'_, N> {
         // It is held, so this cannot fail.
         let _ = self.side.lock.unlock();
     }
+}
+
+fn length(parts: &[&[u8]]) -> u64 {
+    parts.iter().map(|part| part.len() as u64).sum()
 }
 
 fn no_descriptor() -> Error {

@@ -106,3 +106,20 @@ impl Numbers {
         self.0 % limit
     }
 }
+
+/// An item of `len` bytes that shows who made it, which one it is, and whether it is whole.
+pub(crate) fn item(maker: u32, number: u32, len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = [maker, number].iter().flat_map(|n| n.to_le_bytes()).collect();
+    // 251 is prime, so a piece that is missing or in the wrong place shows.
+    let pattern: Vec<u8> = (0..251).map(|i| i ^ number as u8).collect();
+    bytes.extend_from_slice(&pattern.repeat(len / pattern.len() + 1)[..len]);
+    bytes
+}
+
+/// The maker and the number of a whole item.
+pub(crate) fn check(bytes: &[u8]) -> (u32, u32) {
+    let number = |i: usize| u32::from_le_bytes(bytes[i * 4..][..4].try_into().unwrap());
+    let (maker, number) = (number(0), number(1));
+    assert!(bytes == item(maker, number, bytes.len() - 8), "item {number} of {maker} is damaged");
+    (maker, number)
+}

@@ -34,9 +34,14 @@ impl Ring {
         Ok(Self { block })
     }
 
+    /// Whether items of `len` bytes go through the ring at all.
+    pub(super) fn takes(len: u64) -> bool {
+        len <= LONGEST
+    }
+
     /// Whether an item of `len` bytes fits behind the last one.
     pub(super) fn fits(written: &Written, taken: &Taken, len: u64) -> bool {
-        len <= LONGEST && written.ring_tail - taken.ring_head + space(len) <= SIZE
+        Self::takes(len) && written.ring_tail - taken.ring_head + space(len) <= SIZE
     }
 
     /// Writes an item that fits behind the last one. Only for the holder of the putting lock.
