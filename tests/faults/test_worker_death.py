@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,8 +89,9 @@ def random_kills(pool, stop, kills, count):
     chooser = random.Random(count)
     while len(kills) < count and not stop.is_set():
         for process in chooser.sample(pool._pool, len(pool._pool))[:1]:
-            os.kill(process.pid, signal.SIGKILL)
-            kills.append(process.pid)
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+                kills.append(process.pid)
         stop.wait(0.005)
 
 
