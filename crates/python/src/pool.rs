@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manycore::pool::{
     Batch, Encoded, FaceError, Function, JobHandle, JobOptions, Lost, Outcome, RawPool, Seat,
@@ -15,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::{OnceLockExt, PyOnceLock};
-use pyo3::types::{PyList, PySlice, PyTuple};
+use pyo3::types::{PyDict, PyList, PySlice, PyTuple};
 
 use crate::error::{EngineError, ProcessError, TimeoutError, WorkerDied, deadline, wait};
 use crate::pickle::{self, Pickled};
@@ -26,6 +26,9 @@ use crate::worker::{BY_NAME, Mode, is_by_name};
 #[pyclass(frozen, module = "manycore._engine", name = "Pool")]
 pub(crate) struct Pool {
     raw: RawPool,
+    /// The function of the last call, if pickle knows it by its name: it need not be pickled
+    /// again to know what it is.
+    last: Mutex<Option<(Py<PyAny>, Arc<Function>)>>,
 }
 
 /// Starts workers through a Python object with `start(link, socket, hall) -> Child` and
@@ -67,7 +70,7 @@ impl Pool {
         let settings = Settings { workers: processes, max_tasks_per_worker };
         // Workers are started by Python code on this thread: the GIL stays with it.
         let raw = RawPool::new(settings, Staff { staff }).map_err(face_error)?;
-        Ok(Self { raw })
+        Ok(Self { raw, last: Mutex::new(None) })
     }
 
     /// Calls the function in a worker and waits for the result.
@@ -75,8 +78,8 @@ impl Pool {
         &self,
         py: Python<'_>,
         function: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyAny>,
-        kwds: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
     ) -> PyResult<Py<PyAny>> {
         let handle = self.send_call(function, args, kwds, None).map_err(Unsent::into_error)?;
         wait(py, None, |deadline| handle.wait(deadline))?;
@@ -87,8 +90,8 @@ impl Pool {
     fn call(
         &self,
         function: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyAny>,
-        kwds: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
         callback: Option<Py<PyAny>>,
     ) -> PyResult<Job> {
         let handle = match self.send_call(function, args, kwds, callback) {
@@ -145,26 +148,56 @@ impl Pool {
     fn pids(&self) -> Vec<u32> {
         self.raw.pids()
     }
+
+    /// The last function may know this pool.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.last.try_lock().ok().as_deref() {
+            Some(Some((function, _))) => visit.call(function),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Pool {
     fn function(&self, function: &Bound<'_, PyAny>, mode: Mode) -> PyResult<(Arc<Function>, u8)> {
-        let by_name = if is_by_name(function) { BY_NAME } else { 0 };
+        if let Some(known) = self.last_function(function) {
+            return Ok((known, mode.to_tag() | BY_NAME));
+        }
+        let by_name = is_by_name(function);
         let body = pickle::dump_in_band(function)?;
-        let function = self.raw.function(&body).map_err(EngineError)?;
-        Ok((function, mode.to_tag() | by_name))
+        let interned = self.raw.function(&body).map_err(EngineError)?;
+        if by_name {
+            let last = (function.clone().unbind(), Arc::clone(&interned));
+            // What was there is dropped after the lock: that may run Python code.
+            let _before = self.lock_last().replace(last);
+        }
+        Ok((interned, mode.to_tag() | if by_name { BY_NAME } else { 0 }))
+    }
+
+    fn last_function(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Function>> {
+        let last = self.lock_last();
+        last.as_ref().filter(|(known, _)| known.is(function)).map(|(_, known)| Arc::clone(known))
+    }
+
+    fn lock_last(&self) -> MutexGuard<'_, Option<(Py<PyAny>, Arc<Function>)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send_call(
         &self,
         function: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyAny>,
-        kwds: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
         callback: Option<Py<PyAny>>,
     ) -> Result<JobHandle, Unsent> {
         let py = function.py();
-        let pickled = self.function(function, Mode::Call).and_then(|(function, tag)| {
-            Ok((function, tag, pickle::dump(PyTuple::new(py, [args, kwds])?.as_any())?))
+        let mode = if kwds.is_empty() { Mode::Args } else { Mode::Call };
+        let pickled = self.function(function, mode).and_then(|(function, tag)| {
+            let pickled = match mode {
+                Mode::Args => pickle::dump(args),
+                _ => pickle::dump(PyTuple::new(py, [args.as_any(), kwds.as_any()])?.as_any()),
+            };
+            Ok((function, tag, pickled?))
         });
         let (function, tag, pickled) = match pickled {
             Ok(pickled) => pickled,

@@ -19,6 +19,8 @@ use crate::unchecked::take_fd;
 pub(crate) enum Mode {
     /// `(args, kwds)`: one call.
     Call,
+    /// `args`: one call without keywords.
+    Args,
     /// `x`: one call with one argument.
     Item,
     /// A sequence: a call for each `x`; the result is a list.
@@ -37,7 +39,8 @@ impl Mode {
             0 => Self::Call,
             1 => Self::Item,
             2 => Self::Map,
-            _ => Self::Starmap,
+            3 => Self::Starmap,
+            _ => Self::Args,
         }
     }
 
@@ -47,6 +50,7 @@ impl Mode {
             Self::Item => 1,
             Self::Map => 2,
             Self::Starmap => 3,
+            Self::Args => 4,
         }
     }
 }
@@ -166,9 +170,10 @@ impl<'py> Serving<'_, 'py> {
         let argument = pickle::load(py, &task.body)?.into_bound(py);
         match Mode::from_tag(task.body.tag()) {
             Mode::Item => function.call1((argument,)),
+            Mode::Args => function.call1(argument.cast_into::<PyTuple>()?),
             Mode::Call => {
                 let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = argument.extract()?;
-                function.call(args, (!kwds.is_empty()).then_some(&kwds))
+                function.call(args, Some(&kwds))
             }
             Mode::Map => self.call_each(&argument, |item| function.call1((item,))),
             Mode::Starmap => self.call_each(&argument, |item| {
