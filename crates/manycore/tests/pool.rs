@@ -3,7 +3,7 @@
 mod common;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -311,15 +311,15 @@ fn a_callback_runs_before_its_job_is_complete() {
     each("callback", |method, _| {
         let pool = Bytes::new(method, 2);
         for n in 0..500 {
-            let ran = Arc::new(AtomicBool::new(false));
+            let ran = Arc::new(AtomicUsize::new(0));
             let run = Arc::clone(&ran);
             let options = callback(move || {
                 spin(Duration::from_micros(n % 50));
-                run.store(true, Ordering::Relaxed);
+                run.store(1, Ordering::Relaxed);
             });
             let job = pool.call_with("echo", &word(n), options);
             job.wait(None).unwrap();
-            assert!(ran.load(Ordering::Relaxed));
+            assert_eq!(ran.load(Ordering::Relaxed), 1);
             assert_eq!(number(&result(&job)), n);
         }
         pool.finish();
@@ -849,7 +849,7 @@ fn storm(method: StartMethod, test: &Test, ballast: usize, kills: usize, seed: u
     let log = dir.0.join("log");
     let pool = Bytes::new(method, 3);
     let function = format!("log {}", log.display());
-    let stop = AtomicBool::new(false);
+    let stop = AtomicUsize::new(0);
     let mut number = 0;
     let mut died = 0;
     thread::scope(|scope| {
@@ -862,9 +862,9 @@ fn storm(method: StartMethod, test: &Test, ballast: usize, kills: usize, seed: u
                     child.signal(libc::SIGKILL).unwrap();
                 }
             }
-            stop.store(true, Ordering::Relaxed);
+            stop.store(1, Ordering::Relaxed);
         });
-        while !stop.load(Ordering::Relaxed) {
+        while stop.load(Ordering::Relaxed) == 0 {
             let first = number;
             let single: Vec<JobHandle> = (0..20)
                 .map(|_| {
@@ -994,10 +994,10 @@ fn terminate_settles_everything() {
             let source = pool.raw.submit(function, numbers(100), JobOptions::default()).unwrap();
             let open = pool.raw.open(pool.function("echo"), JobOptions::default()).unwrap();
             open.push(&Payload::default()).unwrap();
-            let ran = Arc::new(AtomicBool::new(false));
+            let ran = Arc::new(AtomicUsize::new(0));
             let run = Arc::clone(&ran);
             let last =
-                pool.call_with("echo", b"y", callback(move || run.store(true, Ordering::Relaxed)));
+                pool.call_with("echo", b"y", callback(move || run.store(1, Ordering::Relaxed)));
             thread::scope(|scope| {
                 let waiter = scope.spawn(|| calls[499].wait(None).unwrap());
                 let joiner = scope.spawn(|| pool.join());
@@ -1014,7 +1014,7 @@ fn terminate_settles_everything() {
                 assert!(!job.take_all().is_empty());
             }
             last.wait(None).unwrap();
-            assert!(ran.load(Ordering::Relaxed));
+            assert_eq!(ran.load(Ordering::Relaxed), 1);
             assert!(pool.raw.pids().is_empty());
             let payload = Payload::default();
             assert!(open.push(&payload).unwrap_err().is_misuse());
@@ -1141,8 +1141,10 @@ fn nothing_outlives_the_parent() {
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = std::io::BufReader::new(parent.stdout.take().unwrap()).lines();
+        // Kept to the end: the workers write to it as well.
+        let mut lines = std::io::BufReader::new(parent.stdout.take().unwrap()).lines();
         let pids = lines
+            .by_ref()
             .map_while(Result::ok)
             .find_map(|line| line.split_once("pids ").map(|(_, pids)| pids.to_owned()))
             .unwrap();

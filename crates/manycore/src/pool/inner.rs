@@ -259,6 +259,9 @@ impl Inner {
             // Terminated while the worker started.
             let _ = child.signal(SIGKILL);
         }
+        // It may have rung already, when the one who attends did not know it yet.
+        state.news = true;
+        self.release(state);
         Ok(())
     }
 

@@ -477,12 +477,12 @@ impl Gate {
     pub(crate) fn new(dir: &Dir, name: &str) -> Self {
         let path = dir.0.join(name);
         let file = std::fs::File::create(&path).unwrap();
-        file.lock().unwrap();
+        flock(&file, libc::LOCK_EX);
         Self { path, file }
     }
 
     pub(crate) fn open(&self) {
-        self.file.unlock().unwrap();
+        flock(&self.file, libc::LOCK_UN);
     }
 
     pub(crate) fn function(&self) -> String {
@@ -491,9 +491,7 @@ impl Gate {
 
     fn pass(path: &Path) {
         let file = std::fs::File::open(path).unwrap();
-        while let Err(error) = file.lock_shared() {
-            assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
-        }
+        flock(&file, libc::LOCK_SH);
     }
 
     /// Waits until so many bytes of tasks have come to the gate.
@@ -502,6 +500,13 @@ impl Gate {
         while std::fs::metadata(&log).map_or(0, |m| m.len() as usize) < bytes {
             thread::yield_now();
         }
+    }
+}
+
+fn flock(file: &std::fs::File, operation: i32) {
+    // SAFETY: a plain system call on a descriptor that is open meanwhile.
+    while unsafe { libc::flock(file.as_raw_fd(), operation) } != 0 {
+        assert_eq!(std::io::Error::last_os_error().kind(), std::io::ErrorKind::Interrupted);
     }
 }
 
