@@ -95,20 +95,24 @@ def random_kills(pool, stop, kills, count):
         stop.wait(0.005)
 
 
-@pytest.mark.patience(300)
-@pytest.mark.parametrize("kills_wanted", [int(os.environ.get("MANYCORE_KILLS", "60"))])
-def test_random_kills_lose_and_double_nothing(ctx, start_method, tmp_path, kills_wanted):
+#: How much the test of random kills does; more by the environment, for a long run.
+KILLS = int(os.environ.get("MANYCORE_KILLS", "60"))
+TASKS = int(os.environ.get("MANYCORE_TASKS", "500"))
+
+
+@pytest.mark.patience(600)
+def test_random_kills_lose_and_double_nothing(ctx, tmp_path):
     path = tmp_path / "started"
     path.touch()
     stop, kills = threading.Event(), []
     lost = done = 0
     with ctx.Pool(2) as pool:
         pool.map(identity, range(2))
-        killer = threading.Thread(target=random_kills, args=(pool, stop, kills, kills_wanted))
+        killer = threading.Thread(target=random_kills, args=(pool, stop, kills, KILLS))
         killer.start()
         first = 0
         try:
-            while killer.is_alive() or first == 0:
+            while killer.is_alive() or first < TASKS:
                 for number, outcome in submit(pool, path, first, 500):
                     if isinstance(outcome, manycore.WorkerDied):
                         lost += 1
@@ -128,6 +132,7 @@ def test_random_kills_lose_and_double_nothing(ctx, start_method, tmp_path, kills
     started = [int.from_bytes(content[at : at + 4], "little") for at in range(0, len(content), 4)]
     assert len(started) == len(set(started)), "a task was started twice"
     assert len(started) >= done
+    print(f"{len(kills)} kills, {done} tasks done, {lost} lost")
 
 
 def submit(pool, path, first, count):
