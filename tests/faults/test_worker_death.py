@@ -50,7 +50,8 @@ def test_only_the_task_of_the_dead_worker_fails(ctx):
             assert caught.value.exitcode == -signal.SIGKILL
             assert caught.value.task == 3
         assert pool.map(identity, range(100)) == list(range(100))
-        assert len(pool._pool) == 2
+        while len(pool._pool) < 2:  # the replacement comes; if not, the watchdog does
+            assert pool.apply(identity, (1,)) == 1
     pool.join()
 
 
