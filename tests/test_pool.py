@@ -113,6 +113,29 @@ def test_is_a_pool(pool):
     assert all("PoolWorker" in process.name and process.daemon for process in pool._pool)
 
 
+def same(*values):
+    return values
+
+
+@pytest.mark.parametrize("edge", [0, 1, 2**31, 2**32, 2**63, 2**64, 2**200])
+def test_numbers_arrive_as_they_are(pool, edge):
+    numbers = [sign * edge + by for sign in (1, -1) for by in (-1, 0, 1)]
+    assert list(pool.imap(square, numbers)) == [n * n for n in numbers]
+    for number in numbers:
+        values = (number, True, None)
+        arrived = pool.apply(same, values)
+        assert arrived == values
+        assert list(map(type, arrived)) == list(map(type, values))
+    floats = [float(edge), -0.0, math.inf, 5e-324]
+    assert list(map(repr, pool.imap(float, floats))) == list(map(repr, floats))
+    assert [pool.apply(same, (1, 2.5, False)[:n]) for n in range(4)] == [
+        (),
+        (1,),
+        (1, 2.5),
+        (1, 2.5, False),
+    ]
+
+
 def test_apply(pool):
     assert pool.apply(square, (5,)) == 25
     assert pool.apply(multiply, (2,), {"y": 3, "z": 4}) == 24

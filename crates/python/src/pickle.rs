@@ -13,8 +13,9 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyFloat, PyInt, PyList};
+use pyo3::types::{PyByteArray, PyBytes, PyList};
 
+use crate::scalar;
 use crate::unchecked::slice;
 use crate::view::SharedView;
 
@@ -155,21 +156,17 @@ impl Pickler {
     fn dump(&self, obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
         let py = obj.py();
         let dumped = self.dump.bind(py).call1((obj,));
-        if !is_number(obj) {
-            // Numbers leave nothing in the memo.
-            self.clear_memo.bind(py).call0()?;
-        }
+        self.clear_memo.bind(py).call0()?;
         let pickled = self.sink.get().take();
         dumped.map(|_| pickled)
     }
 }
 
-fn is_number(obj: &Bound<'_, PyAny>) -> bool {
-    obj.is_exact_instance_of::<PyInt>() || obj.is_exact_instance_of::<PyFloat>() || obj.is_none()
-}
-
 /// Pickles an object, its large buffers apart.
 pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+    if let Some(bytes) = scalar::dump(obj) {
+        return Ok(Pickled { bytes, ..Pickled::default() });
+    }
     dump_with(obj, &WITH_BUFFERS, true)
 }
 
@@ -198,6 +195,11 @@ pub(crate) fn load(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
     let body = message.body();
     let buffers = message.buffers();
     if buffers.len() == 0 {
+        if let Some(bytes) = body.as_slice()
+            && let Some(obj) = scalar::load(py, bytes)?
+        {
+            return Ok(obj.unbind());
+        }
         return loads(py, &pickle_bytes(py, body)?, None);
     }
     let buffers = buffers.map(|view| received(py, view)).collect::<PyResult<Vec<_>>>()?;
