@@ -12,9 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 import manycore
+import pytest
 
 
 def kill_at_three(x):
@@ -80,9 +79,9 @@ def test_idle_workers_that_are_killed_are_replaced(ctx):
 
 
 def test_workers_that_leave_while_they_start_fail_the_pool(ctx):
-    with ctx.Pool(2, initializer=os._exit, initargs=(7,)) as pool:
-        with pytest.raises(manycore.ProcessError, match="exit code 7"):
-            pool.map(identity, range(10))
+    pool = ctx.Pool(2, initializer=os._exit, initargs=(7,))
+    with pool, pytest.raises(manycore.ProcessError, match="exit code 7"):
+        pool.map(identity, range(10))
 
 
 def random_kills(pool, stop, kills, count):
@@ -138,7 +137,8 @@ def test_random_kills_lose_and_double_nothing(ctx, tmp_path):
 
 def submit(pool, path, first, count):
     results = [
-        (number, pool.apply_async(note, ((path, number),))) for number in range(first, first + count)
+        (number, pool.apply_async(note, ((path, number),)))
+        for number in range(first, first + count)
     ]
     for number, result in results:
         try:
