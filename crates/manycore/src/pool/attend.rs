@@ -67,6 +67,9 @@ impl Drop for Attendance<'_> {
     fn drop(&mut self) {
         if self.outermost {
             self.inner.leave();
+        } else {
+            // Back to the source that called into the pool.
+            self.inner.lend(&self.inner.lock());
         }
     }
 }
@@ -75,7 +78,7 @@ impl Inner {
     /// Waits until `ready`, and attends to the pool meanwhile if nobody else does. If `ready` asks
     /// about one job, that is `job`.
     pub(super) fn wait(
-        self: &Arc<Self>,
+        &self,
         deadline: Option<Instant>,
         job: Option<&Arc<Job>>,
         mut ready: impl FnMut() -> bool,
@@ -166,6 +169,22 @@ impl Inner {
             self.pass_on(state);
         }
         result
+    }
+
+    /// Has the supervisor see to the pool while the attendant asks a source, which may take its
+    /// time or may itself wait for something that only happens when results are taken in.
+    pub(super) fn lend(&self, state: &State) {
+        self.hall.set_attended(false);
+        // As in `pass_on`.
+        fence(Ordering::SeqCst);
+        if state.has_work() {
+            self.hall.back().ring();
+        }
+    }
+
+    /// The attendant is back from the source.
+    pub(super) fn take_back(&self) {
+        self.hall.set_attended(true);
     }
 
     /// Gives the attendance back.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::thread;
 
 use super::inner::{Inner, Phase, Queued, State};
 use super::job::{Job, Outcome};
@@ -235,14 +236,21 @@ impl Inner {
         state.collect();
         let pull = state.dispatch();
         state.forget_functions();
-        if let Some(job) = &pull {
-            job.set_pulled(true);
+        let Some(job) = pull else {
+            self.release(state);
+            return false;
+        };
+        job.set_pulled(true);
+        let attends = state.attendant == Some(thread::current().id());
+        if attends {
+            self.lend(&state);
         }
         self.release(state);
-        if let Some(job) = &pull {
-            self.pull(job);
+        self.pull(&job);
+        if attends {
+            self.take_back();
         }
-        pull.is_some()
+        true
     }
 
     /// Asks a job's source for its next batch and sends it. Only the thread that has marked the

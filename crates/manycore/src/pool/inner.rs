@@ -26,7 +26,7 @@ pub(super) struct Inner {
     pub(super) spawner: Box<dyn Spawner>,
     state: Mutex<State>,
     /// Workers that have ended: place and serial. Written by the watching thread.
-    pub(super) deaths: Mutex<Vec<(usize, u64)>>,
+    pub(super) deaths: Arc<Mutex<Vec<(usize, u64)>>>,
     owner: u32,
     generation: u64,
 }
@@ -197,7 +197,7 @@ impl Inner {
             settings,
             spawner,
             state: Mutex::new(state),
-            deaths: Mutex::new(Vec::new()),
+            deaths: Arc::default(),
             owner: fork::pid(),
             generation: fork::generation(),
         })
@@ -231,7 +231,7 @@ impl Inner {
     }
 
     /// Starts a worker for every vacant place.
-    pub(super) fn hire_all(self: &Arc<Self>) -> std::result::Result<(), FaceError> {
+    pub(super) fn hire_all(&self) -> std::result::Result<(), FaceError> {
         let vacant: Vec<usize> = {
             let state = self.lock();
             (0..state.places.len()).filter(|place| state.places[*place].is_none()).collect()
@@ -239,7 +239,7 @@ impl Inner {
         vacant.into_iter().try_for_each(|place| self.hire(place))
     }
 
-    fn hire(self: &Arc<Self>, place: usize) -> std::result::Result<(), FaceError> {
+    fn hire(&self, place: usize) -> std::result::Result<(), FaceError> {
         let (end, seat) = ParentEnd::new(&self.hall)?;
         let child = self.spawner.start(seat)?;
         let mut state = self.lock();
@@ -269,15 +269,13 @@ impl Inner {
         self.spawner.ended(child);
     }
 
-    fn watch(self: &Arc<Self>, child: &Child, place: usize, serial: u64) -> Result<watch::Watch> {
-        let inner = Arc::downgrade(self);
+    fn watch(&self, child: &Child, place: usize, serial: u64) -> Result<watch::Watch> {
+        // Not the whole pool: if the watching thread were the last to have it, it would have to
+        // drop what belongs to the face.
+        let (deaths, hall) = (Arc::clone(&self.deaths), self.hall.clone());
         let died = move || {
-            if let Some(inner) = inner.upgrade() {
-                let mut deaths = inner.deaths.lock().unwrap_or_else(PoisonError::into_inner);
-                deaths.push((place, serial));
-                drop(deaths);
-                inner.hall.back().ring();
-            }
+            deaths.lock().unwrap_or_else(PoisonError::into_inner).push((place, serial));
+            hall.back().ring();
         };
         watch::on_exit(child, Box::new(died))
     }
@@ -352,6 +350,9 @@ impl Inner {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Running) {
             state.queue.push_back(Queued::Source(Arc::clone(job)));
+            // Another thread that attends may sleep, and then neither the one that comes to wait
+            // for this job nor the supervisor would ask the source.
+            state.news |= state.attendant.is_some();
         } else {
             state.abandon(job);
         }

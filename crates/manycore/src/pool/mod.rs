@@ -67,7 +67,9 @@ pub trait Encoded: Send {
     fn visit(&self, f: &mut dyn FnMut(&Payload<'_>));
 }
 
-/// Where the items of a job come from. It is asked by whichever thread has room to send them.
+/// Where the items of a job come from. It is asked by whichever thread finds room for them: one
+/// that waits for any job of the pool, or the supervisor. It may use the pool; it should not wait
+/// for what callbacks do, which would run on the supervisor's thread.
 pub trait Source: Send {
     /// The next batch of at most `limit` items; `None` when there are no more.
     fn next(&mut self, limit: usize) -> Option<Batch>;

@@ -49,7 +49,7 @@ fn supervise(inner: &Arc<Inner>) {
 }
 
 impl Inner {
-    fn supervise_once(self: &Arc<Self>) {
+    fn supervise_once(&self) {
         self.bury();
         self.heed_refusal();
         self.rehire();
@@ -61,7 +61,7 @@ impl Inner {
     /// A callback waits on the supervisor's thread, so it supervises meanwhile. Of the other
     /// callbacks only that of the awaited job is run: another might wait for this one.
     pub(super) fn wait_in_callback(
-        self: &Arc<Self>,
+        &self,
         deadline: Option<Instant>,
         job: Option<&Arc<Job>>,
         ready: &mut impl FnMut() -> bool,
@@ -76,7 +76,7 @@ impl Inner {
     }
 
     fn supervise_until(
-        self: &Arc<Self>,
+        &self,
         deadline: Option<Instant>,
         job: &Arc<Job>,
         ready: &mut impl FnMut() -> bool,
@@ -113,7 +113,7 @@ impl Inner {
     }
 
     /// Sees to the workers that have died.
-    fn bury(self: &Arc<Self>) {
+    fn bury(&self) {
         let deaths =
             std::mem::take(&mut *self.deaths.lock().unwrap_or_else(PoisonError::into_inner));
         for (place, serial) in deaths {
@@ -171,7 +171,7 @@ impl Inner {
     }
 
     /// Starts workers in the places of those that have gone, as long as there is work for them.
-    fn rehire(self: &Arc<Self>) {
+    fn rehire(&self) {
         if !self.lock().wants_workers() {
             return;
         }
