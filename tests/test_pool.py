@@ -10,11 +10,10 @@ import threading
 import time
 import weakref
 
-import numpy as np
-import pytest
-
 import manycore
 import manycore.pool
+import numpy as np
+import pytest
 
 
 def square(x):
@@ -61,14 +60,14 @@ def meet(barrier, x):
     return x
 
 
-class NeedsTwo(Exception):
+class NeedsTwoError(Exception):
     def __init__(self, first, second):
         super().__init__(first)
         self.second = second
 
 
 def raise_needs_two(_):
-    raise NeedsTwo(1, 2)
+    raise NeedsTwoError(1, 2)
 
 
 class Counter:
@@ -111,6 +110,29 @@ def test_is_a_pool(pool):
     assert repr(pool) == "<manycore.pool.Pool state=RUN pool_size=2>"
     assert len(pool._pool) == 2
     assert all("PoolWorker" in process.name and process.daemon for process in pool._pool)
+
+
+def same(*values):
+    return values
+
+
+@pytest.mark.parametrize("edge", [0, 1, 2**31, 2**32, 2**63, 2**64, 2**200])
+def test_numbers_arrive_as_they_are(pool, edge):
+    numbers = [sign * edge + by for sign in (1, -1) for by in (-1, 0, 1)]
+    assert list(pool.imap(square, numbers)) == [n * n for n in numbers]
+    for number in numbers:
+        values = (number, True, None)
+        arrived = pool.apply(same, values)
+        assert arrived == values
+        assert list(map(type, arrived)) == list(map(type, values))
+    floats = [float(edge), -0.0, math.inf, 5e-324]
+    assert list(map(repr, pool.imap(float, floats))) == list(map(repr, floats))
+    assert [pool.apply(same, (1, 2.5, False)[:n]) for n in range(4)] == [
+        (),
+        (1,),
+        (1, 2.5),
+        (1, 2.5, False),
+    ]
 
 
 def test_apply(pool):
@@ -216,7 +238,9 @@ def test_callbacks(pool):
     assert pool.map_async(square, [1, 2], callback=values.append).get(30) == [1, 4]
     assert pool.starmap_async(multiply, [(1, 2)], callback=values.append).get(30) == [2]
     assert values == [9, [1, 4], [2]]
-    failed = pool.apply_async(fail_at_three, (3,), callback=values.append, error_callback=errors.append)
+    failed = pool.apply_async(
+        fail_at_three, (3,), callback=values.append, error_callback=errors.append
+    )
     failed.wait(30)
     assert not failed.successful()
     with pytest.raises(ArithmeticError):
@@ -280,7 +304,7 @@ def test_a_worker_survives_system_exit(pool):
 
 
 def test_an_exception_that_cannot_be_unpickled(pool):
-    with pytest.raises(manycore.ProcessError, match="NeedsTwo: 1") as caught:
+    with pytest.raises(manycore.ProcessError, match="NeedsTwoError: 1") as caught:
         pool.apply(raise_needs_two, (0,))
     assert "raise_needs_two" in str(caught.value.__cause__)
     assert pool.apply(square, (2,)) == 4
@@ -369,9 +393,10 @@ def test_with_ends_the_pool(ctx):
 def test_a_dropped_pool_warns_and_ends(ctx):
     pool = ctx.Pool(1)
     worker = pool._pool[0]
+    pools = [pool]
+    del pool
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
-        del pool
-        gc.collect()
+        pools.clear()
     worker.join(30)
     assert worker.exitcode is not None
 
@@ -384,7 +409,6 @@ def test_a_pool_lives_as_long_as_its_results(ctx):
     gc.collect()
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
         assert result.get(30) == 5
-        gc.collect()
     for worker in workers:
         worker.join(30)
 
@@ -420,7 +444,7 @@ def test_several_threads(pool):
             for number in range(base, base + 200):
                 assert pool.apply(square, (number,)) == number * number
                 assert pool.map(square, [number, 2]) == [number * number, 4]
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the main thread looks at it
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(1000 * k,)) for k in range(4)]
@@ -476,7 +500,7 @@ def test_large_pickles(pool):
         10_000_000,
     ]
     numbers = list(range(300_000))
-    assert pool.apply(sorted, (numbers, ), {"reverse": True}) == numbers[::-1]
+    assert pool.apply(sorted, (numbers,), {"reverse": True}) == numbers[::-1]
 
 
 def test_many_functions(pool):
@@ -521,9 +545,7 @@ def test_an_unguarded_script_is_told(tmp_path):
             print(manycore.get_context("spawn").Pool(2).map(f, [1, 2]))
         """)
     )
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=50
-    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=50)
     assert done.returncode != 0
     assert "if __name__ == '__main__':" in done.stderr
 

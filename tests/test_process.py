@@ -70,10 +70,11 @@ def test_runs_target_with_arguments(ctx):
 
 
 def test_is_a_process_of_the_standard_library(ctx):
-    process = ctx.Process(target=nothing)
+    process = ctx.Process(target=sleep_long)
     assert isinstance(process, BaseProcess)
     process.start()
     assert process in manycore.active_children()
+    process.kill()
     process.join()
     assert process not in manycore.active_children()
 
@@ -328,7 +329,7 @@ def test_unpicklable_target_leaves_nothing(ctx, start_method):
         process.join()
         assert process.exitcode == 0
     else:
-        with pytest.raises(Exception, match="pickle|local object"):
+        with pytest.raises(Exception, match=r"pickle|local object"):
             process.start()
 
 

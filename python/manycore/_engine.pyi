@@ -1,6 +1,7 @@
 """The engine, as Python sees it. For the other modules of this package only."""
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 from typing_extensions import Buffer
 
@@ -188,3 +189,67 @@ def recv_bytes(fd: int, maxlength: int | None = None) -> bytes | None:
 
 def poll(fd: int, timeout: float | None = 0.0) -> bool:
     """Waits at most `timeout` seconds until there is something to read."""
+
+class Job:
+    """One call of a pool's API: its tasks and their outcomes."""
+
+    def ready(self) -> bool:
+        """Whether the outcome is there."""
+    def wait(self, timeout: float | None) -> bool:
+        """Waits at most ``timeout`` seconds; whether the outcome is there."""
+    def start(self) -> None:
+        """Has the job go on when nobody waits for it."""
+    def value(self) -> Any:
+        """The value of a job that is ready; raises its exception."""
+    def next(self, timeout: float | None, ordered: bool) -> Any:
+        """The next outcome's value; StopIteration after the last, TimeoutError if it is late."""
+    def push(self, item: object, limit: int) -> None:
+        """Sends one more item; waits while ``limit`` are without outcome."""
+    def push_error(self, error: BaseException) -> None:
+        """The input could not be had: that is the next item's outcome."""
+    def end(self) -> None:
+        """No more items come."""
+
+class Pool:
+    """The work of a pool; ``staff`` has ``start(link, socket, hall) -> Child``, ``ended(pid)``."""
+
+    def __new__(cls, staff: Any, processes: int, max_tasks_per_worker: int | None) -> Self: ...
+    def apply(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]
+    ) -> Any:
+        """Calls the function in a worker and waits for the result."""
+    def call(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwds: dict[str, Any],
+        callback: Callable[[], None] | None,
+    ) -> Job:
+        """Starts one call. ``callback`` is called when it has its outcome."""
+    def submit(
+        self,
+        function: Callable[..., Any],
+        items: Any,
+        mode: str,
+        chunk: int | None,
+        callback: Callable[[], None] | None,
+    ) -> Job:
+        """Makes a job over a sequence, with ``mode`` "item", "map" or "starmap"."""
+    def open(self, function: Callable[..., Any], mode: str) -> Job:
+        """Opens a job to which items are pushed one by one."""
+    def close(self) -> None:
+        """No more jobs."""
+    def terminate(self) -> None:
+        """Ends the workers and waits until the pool's own thread has done with Python."""
+    def join(self) -> None:
+        """Waits until the workers have gone."""
+    def pids(self) -> list[int]:
+        """The workers' process ids."""
+
+def serve_pool(
+    fds: tuple[int, ...],
+    prepare: Callable[[], object],
+    report: Callable[[BaseException], bytes],
+    unsendable: Callable[[BaseException, Any], BaseException],
+) -> None:
+    """Works until the pool sends this process home."""

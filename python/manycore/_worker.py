@@ -50,7 +50,7 @@ def _report(exception: BaseException) -> bytes:
         carried = _stdlib.pool.ExceptionWithTraceback(exception, exception.__traceback__)
         pickled = _stdlib.reduction.ForkingPickler.dumps(carried, pickle.HIGHEST_PROTOCOL)
         travelling = bytes(pickled)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the user's classes raise what they like
         travelling = None
         lines.append(f"(the exception itself could not be pickled: {error!r})\n")
     return pickle.dumps((name, _text(exception), "".join(lines), travelling))
@@ -59,7 +59,7 @@ def _report(exception: BaseException) -> bytes:
 def _text(exception: BaseException) -> str:
     try:
         return str(exception)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the user's classes raise what they like
         return f"<no text: {error!r}>"
 
 
@@ -72,13 +72,13 @@ def rebuild_exception(report: tuple[str, str, str, bytes | None]) -> BaseExcepti
             exception = pickle.loads(travelling)
             if isinstance(exception, BaseException):
                 return exception
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it becomes the reason below
             reason = error
     from ._errors import RemoteError
 
     message = f"{name}: {text}"
     if reason is not None:
         message += f" (the exception itself could not be unpickled: {reason!r})"
-    error = RemoteError(message)
-    error.__cause__ = _stdlib.pool.RemoteTraceback(trace)
-    return error
+    stand_in = RemoteError(message)
+    stand_in.__cause__ = _stdlib.pool.RemoteTraceback(trace)
+    return stand_in

@@ -78,7 +78,7 @@ class _Staff:
             process.join()
 
 
-class Pool(_original.Pool):  # type: ignore[misc]
+class Pool(_original.Pool):  # type: ignore[misc, name-defined]
     """A pool of worker processes.
 
     Args:
@@ -142,8 +142,8 @@ class Pool(_original.Pool):  # type: ignore[misc]
     def _pool(self) -> list[Any]:
         return self._staff.processes
 
-    def __del__(self, _warn: Any = warnings.warn, RUN: Any = RUN) -> None:
-        if getattr(self, "_state", None) == RUN:
+    def __del__(self, _warn: Any = warnings.warn, _run: Any = RUN) -> None:
+        if getattr(self, "_state", None) == _run:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
@@ -354,7 +354,7 @@ def _feed_all(job: _engine.Job, items: Iterator[Any]) -> None:
                 item = next(items)
             except StopIteration:
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is the item's outcome
                 job.push_error(error)
                 break
             job.push(item, READ_AHEAD)
@@ -399,7 +399,7 @@ class ApplyResult:
         on_error, self._on_error = self._on_error, None
         try:
             value = self._job.value()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is the call's outcome
             if on_error is not None:
                 on_error(error)
         else:
@@ -420,7 +420,7 @@ class ApplyResult:
             raise ValueError(f"{self!r} not ready")
         try:
             self._job.value()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever the call raised
             return False
         return True
 
@@ -440,7 +440,7 @@ class ApplyResult:
         self._pool = None
         return self._job.value()
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
 
 AsyncResult = ApplyResult

@@ -42,6 +42,7 @@ class Popen:
 
     def _launch(self, process_obj: BaseProcess) -> None:
         lifeline = _engine.lifeline()
+        sys.audit("os.fork")
         child = _engine.fork()
         if child is None:
             run_child(lambda: self._bootstrap(process_obj, lifeline))

@@ -1,5 +1,7 @@
 //! Pools of real processes, by every start method.
 
+#![allow(clippy::disallowed_types, reason = "no model runs these tests")]
+
 mod common;
 
 use std::collections::HashMap;

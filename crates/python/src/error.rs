@@ -56,6 +56,9 @@ pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
     Ok(span.and_then(|span| Instant::now().checked_add(span)))
 }
 
+/// How long a wait may be deaf to a signal that came just before it.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+
 /// Runs `call` without the GIL until it is done or `deadline` passes (`None`). A signal has its
 /// Python handler run; if that raises, the wait is over, else it goes on.
 pub(crate) fn wait<T: Send>(
@@ -63,12 +66,36 @@ pub(crate) fn wait<T: Send>(
     deadline: Option<Instant>,
     call: impl Fn(Option<Instant>) -> manycore::Result<T> + Ungil + Sync,
 ) -> PyResult<Option<T>> {
+    wait_for(py, deadline, |until| match call(until) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_timeout() => Ok(None),
+        Err(error) => Err(error),
+    })
+}
+
+/// As `wait`, for a `call` that says `None` when its deadline passes.
+///
+/// A signal that arrives after the last look at Python's signals, but before the kernel has put
+/// the thread to sleep, does not end the sleep. Therefore a wait ends by itself to look again:
+/// for the first time soon, and then after twice as long each time. So the signal is seen at the
+/// latest when the wait has lasted twice as long, and a long wait costs nothing.
+pub(crate) fn wait_for<T: Send>(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    call: impl Fn(Option<Instant>) -> manycore::Result<Option<T>> + Ungil + Sync,
+) -> PyResult<Option<T>> {
+    let mut span = FIRST_LOOK;
     loop {
-        match py.detach(|| call(deadline)) {
-            Ok(value) => return Ok(Some(value)),
-            Err(error) if error.is_timeout() => return Ok(None),
-            Err(error) if error.is_interrupted() => py.check_signals()?,
+        let look = Instant::now().checked_add(span);
+        let last = deadline.is_some_and(|end| look.is_none_or(|look| end <= look));
+        let until = if last { deadline } else { look };
+        match py.detach(|| call(until)) {
+            Ok(Some(value)) => return Ok(Some(value)),
+            Ok(None) if last => return Ok(None),
+            Ok(None) => span = span.saturating_mul(2),
+            Err(error) if error.is_interrupted() => {}
             Err(error) => return Err(EngineError(error).into()),
         }
+        py.check_signals()?;
     }
 }

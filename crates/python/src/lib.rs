@@ -8,6 +8,7 @@ mod pickle;
 mod pool;
 mod process;
 mod queues;
+mod scalar;
 mod synchronize;
 mod unchecked;
 mod view;

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyList};
 
+use crate::scalar;
 use crate::unchecked::slice;
 use crate::view::SharedView;
 
@@ -130,7 +131,9 @@ impl Sink {
 
 /// A pickler and its sink, used again and again.
 struct Pickler {
-    pickler: Py<PyAny>,
+    /// The pickler's bound methods.
+    dump: Py<PyAny>,
+    clear_memo: Py<PyAny>,
     sink: Py<Sink>,
 }
 
@@ -145,15 +148,15 @@ impl Pickler {
         let class = CLASS.import(py, "multiprocessing.reduction", "ForkingPickler")?;
         let sink = Py::new(py, Sink { pickled: Mutex::default() })?;
         let callback = if with_buffers { Some(&sink) } else { None };
-        let pickler = class.call1((&sink, 5, true, callback))?.unbind();
-        Ok(Self { pickler, sink })
+        let pickler = class.call1((&sink, 5, true, callback))?;
+        let method = |name| pickler.getattr(name).map(Bound::unbind);
+        Ok(Self { dump: method("dump")?, clear_memo: method("clear_memo")?, sink })
     }
 
     fn dump(&self, obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
         let py = obj.py();
-        let pickler = self.pickler.bind(py);
-        let dumped = pickler.call_method1(intern!(py, "dump"), (obj,));
-        pickler.call_method0(intern!(py, "clear_memo"))?;
+        let dumped = self.dump.bind(py).call1((obj,));
+        self.clear_memo.bind(py).call0()?;
         let pickled = self.sink.get().take();
         dumped.map(|_| pickled)
     }
@@ -161,6 +164,9 @@ impl Pickler {
 
 /// Pickles an object, its large buffers apart.
 pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+    if let Some(bytes) = scalar::dump(obj) {
+        return Ok(Pickled { bytes, ..Pickled::default() });
+    }
     dump_with(obj, &WITH_BUFFERS, true)
 }
 
@@ -189,6 +195,11 @@ pub(crate) fn load(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
     let body = message.body();
     let buffers = message.buffers();
     if buffers.len() == 0 {
+        if let Some(bytes) = body.as_slice()
+            && let Some(obj) = scalar::load(py, bytes)?
+        {
+            return Ok(obj.unbind());
+        }
         return loads(py, &pickle_bytes(py, body)?, None);
     }
     let buffers = buffers.map(|view| received(py, view)).collect::<PyResult<Vec<_>>>()?;
@@ -220,10 +231,10 @@ fn loads(
 
 /// The pickle itself: read in place if it is in shared memory, and copied from there by pickle.
 fn pickle_bytes(py: Python<'_>, body: View) -> PyResult<Bound<'_, PyAny>> {
-    if body.is_leased() {
-        return Ok(Bound::new(py, SharedView::new(body, None))?.into_any());
+    match body.as_slice() {
+        Some(bytes) => Ok(PyBytes::new(py, bytes).into_any()),
+        None => Ok(Bound::new(py, SharedView::new(body, None))?.into_any()),
     }
-    Ok(PyBytes::new(py, &body.to_vec()).into_any())
 }
 
 /// A received buffer: writable, and nobody else's.

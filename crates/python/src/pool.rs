@@ -137,8 +137,16 @@ impl Pool {
         Ok(py.detach(|| self.raw.close()).map_err(EngineError)?)
     }
 
+    /// Ends the workers, and waits until the pool's own thread has done with Python: after this
+    /// the interpreter may go.
     fn terminate(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.raw.terminate()).map_err(EngineError)?)
+        py.detach(|| self.raw.terminate()).map_err(EngineError)?;
+        wait(py, None, |deadline| match self.raw.join(deadline) {
+            // In a callback this is that thread itself.
+            Err(error) if error.is_misuse() => Ok(()),
+            result => result,
+        })
+        .map(drop)
     }
 
     fn join(&self, py: Python<'_>) -> PyResult<()> {

@@ -9,7 +9,7 @@ use manycore::sync;
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::error::{EngineError, deadline, wait};
+use crate::error::{EngineError, deadline, wait, wait_for};
 use crate::heap::Block;
 
 /// The highest value of a semaphore.
@@ -304,8 +304,10 @@ impl Condition {
     /// Sleeps, without the lock, at most `timeout` seconds; whether there was a notification.
     #[pyo3(signature = (timeout = None))]
     fn sleep(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let notified = wait(py, deadline(timeout)?, |deadline| self.inner.sleep(deadline))?;
-        Ok(notified.unwrap_or(false))
+        let notified = wait_for(py, deadline(timeout)?, |deadline| {
+            Ok(self.inner.sleep(deadline)?.then_some(()))
+        })?;
+        Ok(notified.is_some())
     }
 
     /// Says, with the lock again, that the caller is awake; whether it had been notified.

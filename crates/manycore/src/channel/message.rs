@@ -280,6 +280,15 @@ impl View {
         matches!(*self.data, Data::Leased(_))
     }
 
+    /// The bytes, if they lie in memory of this process's own.
+    #[must_use]
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        match &*self.data {
+            Data::Own { bytes } => bytes.get(self.range.clone()),
+            Data::Leased(_) => None,
+        }
+    }
+
     /// Where the bytes are, readable and writable. A view's bytes overlap no other view's, but
     /// two views of the same part are possible: whoever writes takes care of that.
     #[must_use]

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_thread_does_where_the_kernel_does_not() {
-        let (ours, theirs) = rustix::pipe::pipe().unwrap();
+        let (ours, theirs) = std::io::pipe().unwrap();
         // SAFETY: the copy makes a thread and waits; both are fine after a fork with glibc.
         let Forked::Parent(child) = (unsafe { fork() }).unwrap() else {
             drop(theirs);
