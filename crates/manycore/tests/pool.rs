@@ -980,6 +980,29 @@ fn the_last_task_of_a_spent_worker_may_be_its_death() {
     });
 }
 
+#[test]
+fn a_fork_of_a_worker_leaves_its_rings_alone() {
+    each("fork in a worker", |method, _| {
+        let pool = Bytes::new(method, 1);
+        for _ in 0..20 {
+            assert_eq!(result(&pool.call("fork", &[])), [0]);
+        }
+        pool.finish();
+    });
+}
+
+#[test]
+fn a_worker_that_cannot_take_a_task_is_replaced() {
+    each("deaf", |method, _| {
+        let pool = Bytes::new(method, 1);
+        result(&pool.call("deaf", &[]));
+        // The worker cannot have the slab, its heir can.
+        let body = vec![1; 1 << 20];
+        assert!(result(&pool.call("echo", &body)) == body);
+        pool.finish();
+    });
+}
+
 // ---- ends
 
 #[test]

@@ -20,13 +20,15 @@ pub(super) struct Unit {
     pub(super) first_item: u64,
     /// Its number among its worker's tasks; 0 before it has a worker.
     pub(super) number: u64,
+    /// How many workers have ended by themselves when they should have started it.
+    pub(super) refusals: u32,
 }
 
 impl Unit {
     /// Makes the next task of a job, if it takes more.
     pub(super) fn next(job: &Arc<Job>, items: usize) -> Option<Self> {
         let (index, first_item) = job.make_task(items)?;
-        Some(Self { job: Arc::clone(job), index, items, first_item, number: 0 })
+        Some(Self { job: Arc::clone(job), index, items, first_item, number: 0, refusals: 0 })
     }
 }
 

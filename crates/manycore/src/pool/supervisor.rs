@@ -22,6 +22,10 @@ const FALSE_STARTS: u32 = 5;
 /// The same for workers that were killed, which need not be their own fault.
 const KILLED_STARTS: u32 = 100;
 
+/// So many workers may end by themselves instead of starting a task; then it is settled, or it
+/// would end one worker after the other for ever.
+const REFUSALS: u32 = 3;
+
 /// So many attempts to start a worker may fail while the pool has none.
 const HIRE_FAILURES: u32 = 8;
 
@@ -132,7 +136,11 @@ impl Inner {
         state.places[place].as_ref().filter(|member| member.serial == serial)?;
         let mut member = state.places[place].take()?;
         let status = member.child.try_wait().ok().flatten().unwrap_or(ExitStatus::UNKNOWN);
-        let (started, unstarted) = member.part_units();
+        let (started, mut unstarted) = member.part_units();
+        if let (true, Some((unit, _))) = (status.code().is_some(), unstarted.first_mut()) {
+            // It may have been this task's message that it could not take.
+            unit.refusals += u32::from(started.is_empty());
+        }
         let item = u64::from(member.end.item());
         for unit in started {
             let item = unit.first_item + item;
@@ -140,6 +148,11 @@ impl Inner {
             state.settle(&unit, Outcome::Lost(Lost::Died(death)));
         }
         for (unit, payload) in unstarted.into_iter().rev() {
+            if unit.refusals >= REFUSALS {
+                let death = Death { pid: member.child.pid(), status, item: unit.first_item };
+                state.settle(&unit, Outcome::Lost(Lost::Died(death)));
+                continue;
+            }
             state.queue.push_front(Queued::Task(unit, payload));
         }
         state.news = true;

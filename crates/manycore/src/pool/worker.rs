@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::channel::link::{Seat, WorkerEnd};
 use crate::channel::{Head, Kind, Message, Payload};
 use crate::sync::spin_until;
+use crate::sys::fork;
 use crate::{Error, Result};
 
 /// How long an idle worker looks for the next task before it sleeps. Waking a sleeper costs some
@@ -14,6 +15,8 @@ const LOOK_OUT: Duration = Duration::from_micros(60);
 /// A worker process's end of its pool.
 pub struct Worker {
     end: WorkerEnd,
+    /// Of the process that took the seat: a copy that a task forks must leave the rings alone.
+    generation: u64,
 }
 
 /// What the pool wants from a worker.
@@ -58,7 +61,7 @@ impl Worker {
     ///
     /// The descriptors are not those of a seat.
     pub fn new(seat: Seat) -> Result<Self> {
-        Ok(Self { end: WorkerEnd::new(seat)? })
+        Ok(Self { end: WorkerEnd::new(seat)?, generation: fork::generation() })
     }
 
     /// Tells the pool that tasks can come.
@@ -83,8 +86,10 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// The ring does not hold what a pool writes.
+    /// The ring does not hold what a pool writes; or this is a fork of the worker
+    /// ([`Error::is_inherited`]), which should end.
     pub fn try_next(&mut self) -> Result<Option<Order>> {
+        self.check_process()?;
         match self.end.receive()? {
             Some(message) => order(message).map(Some),
             None => Ok(None),
@@ -127,7 +132,15 @@ impl Worker {
         Ok(())
     }
 
+    fn check_process(&self) -> Result<()> {
+        if self.generation == fork::generation() {
+            return Ok(());
+        }
+        Err(Error::inherited("worker's seat", std::os::unix::process::parent_id()))
+    }
+
     fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<()> {
+        self.check_process()?;
         loop {
             let released = self.end.released();
             if self.end.send(head, payload)? {

@@ -407,7 +407,7 @@ fn serve_tasks(seat: Seat, mood: u8) {
 fn run(worker: &mut Worker, task: &Task, function: &str) {
     let body = task.body.body().to_vec();
     let (name, rest) = function.split_once(' ').unwrap_or((function, ""));
-    let mut reply = |raised, body: &[u8]| {
+    let reply = |worker: &mut Worker, raised, body: &[u8]| {
         retry(|| worker.reply(task, raised, 7, &Payload { body: &[body], buffers: &[] }));
     };
     match name {
@@ -416,20 +416,43 @@ fn run(worker: &mut Worker, task: &Task, function: &str) {
             let buffers: Vec<&[u8]> = views.iter().map(Vec::as_slice).collect();
             retry(|| worker.reply(task, false, 7, &Payload { body: &[&body], buffers: &buffers }));
         }
-        "pid" => reply(false, &std::process::id().to_le_bytes()),
-        "raise" => reply(true, &body),
+        "pid" => reply(worker, false, &std::process::id().to_le_bytes()),
+        "raise" => reply(worker, true, &body),
         "fault" => exit_at_once(9),
+        // A copy of the worker that forgets that it is one.
+        "fork" => {
+            // SAFETY: the copy does no more than the worker would have done.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                let error = worker.try_next().unwrap_err();
+                let reply = worker.reply(task, false, 7, &Payload::default());
+                let ok = error.is_inherited() && reply.is_err_and(|error| error.is_inherited());
+                exit_at_once(if ok { 0 } else { 1 });
+            }
+            let mut status = 0;
+            // SAFETY: a plain system call with a pointer to a local.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            let status = [status as u8];
+            retry(|| worker.reply(task, false, 7, &Payload { body: &[&status], buffers: &[] }));
+        }
+        // From now on this worker can receive no descriptor.
+        "deaf" => {
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: a plain system call with a pointer to a local.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none) }, 0);
+            retry(|| worker.reply(task, false, 7, &Payload::default()));
+        }
         // Says that it runs, then waits until the file is not locked any more.
         "gate" => {
             log(&Path::new(rest).with_extension("log"), &body);
             Gate::pass(Path::new(rest));
-            reply(false, &body);
+            reply(worker, false, &body);
         }
         // Notes its execution, works for some time.
         "log" => {
             log(Path::new(rest), &body[..8]);
             spin(Duration::from_micros(u64::from(body[0])));
-            reply(false, &body);
+            reply(worker, false, &body);
         }
         _ => panic!("no function {function}"),
     }
