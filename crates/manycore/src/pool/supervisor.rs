@@ -11,6 +11,7 @@ use super::job::{Job, Outcome};
 use super::member::Member;
 use super::{Death, FaceError, Lost};
 use crate::process::ExitStatus;
+use crate::sys::thread as threads;
 use crate::{Error, Result};
 
 /// The stack of the supervisor: a forked worker goes on with it, and runs the user's tasks there.
@@ -32,12 +33,7 @@ const HIRE_FAILURES: u32 = 8;
 /// Starts the supervisor of a pool; it ends when the pool has ended.
 pub(super) fn start(inner: &Arc<Inner>) -> Result<()> {
     let inner = Arc::clone(inner);
-    thread::Builder::new()
-        .name("manycore-pool".to_owned())
-        .stack_size(STACK)
-        .spawn(move || supervise(&inner))
-        .map(drop)
-        .map_err(|error| Error::os("start a thread", error))
+    threads::start(c"manycore-pool", STACK, move || supervise(&inner))
 }
 
 fn supervise(inner: &Arc<Inner>) {

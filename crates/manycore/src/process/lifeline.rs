@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
+use crate::Result;
 use crate::sys::fork::PerProcess;
-use crate::sys::{lifeline as sys, poll, signal};
-use crate::{Error, Result};
+use crate::sys::{lifeline as sys, poll, signal, thread as threads};
 
 static LINE: PerProcess<OwnedFd> = PerProcess::new();
 
@@ -44,12 +44,7 @@ pub fn watch(line: BorrowedFd<'_>, grace: Duration) -> Result<()> {
 fn watch_in_thread(line: BorrowedFd<'_>, grace: Duration) -> Result<()> {
     let line = crate::sys::event::duplicate(line)?;
     let _blocked = signal::AllBlocked::new();
-    thread::Builder::new()
-        .name("manycore-lifeline".to_owned())
-        .stack_size(64 << 10)
-        .spawn(move || wait_and_end(line.as_fd(), grace))
-        .map(drop)
-        .map_err(|e| Error::os("start a thread", e))
+    threads::start(c"manycore-line", 64 << 10, move || wait_and_end(line.as_fd(), grace))
 }
 
 fn wait_and_end(line: BorrowedFd<'_>, grace: Duration) {

@@ -5,12 +5,11 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use super::Child;
+use crate::Result;
 use crate::sys::fork::{self, PerProcess};
-use crate::sys::{event, signal};
-use crate::{Error, Result};
+use crate::sys::{event, signal, thread};
 
 type Callback = Box<dyn FnOnce() + Send>;
 
@@ -83,12 +82,7 @@ impl Watcher {
 
     fn start(&'static self) -> Result<()> {
         let _blocked = signal::AllBlocked::new();
-        thread::Builder::new()
-            .name("manycore-watch".to_owned())
-            .stack_size(256 << 10)
-            .spawn(|| self.run())
-            .map(drop)
-            .map_err(|e| Error::os("start a thread", e))
+        thread::start(c"manycore-watch", 256 << 10, || self.run())
     }
 
     fn run(&self) {

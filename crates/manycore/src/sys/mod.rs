@@ -4,4 +4,5 @@ mod linux;
 
 pub(crate) use linux::{
     event, file, fork, futex, lifeline, liveness, memory, poll, process, signal, socket, stream,
+    thread,
 };

@@ -12,3 +12,4 @@ pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stream;
+pub(crate) mod thread;
