@@ -289,8 +289,9 @@ impl View {
         }
     }
 
-    /// Where the bytes are, readable and writable. A view's bytes overlap no other view's, but
-    /// two views of the same part are possible: whoever writes takes care of that.
+    /// Where the bytes are: readable, and writable if they are leased, which those of buffers
+    /// always are. Different parts of a message do not overlap, but two views of the same part
+    /// are possible: whoever writes takes care of that.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         let start = match &*self.data {

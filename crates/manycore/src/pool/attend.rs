@@ -69,7 +69,10 @@ impl Drop for Attendance<'_> {
             self.inner.leave();
         } else {
             // Back to the source that called into the pool.
-            self.inner.lend(&self.inner.lock());
+            self.inner.lend();
+            if self.inner.has_work() {
+                self.inner.hall.back().ring();
+            }
         }
     }
 }
@@ -117,7 +120,7 @@ impl Inner {
 
     fn attend(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> bool) -> Result<()> {
         loop {
-            let more = self.step();
+            let more = self.step(true);
             if ready() {
                 return Ok(());
             }
@@ -171,20 +174,11 @@ impl Inner {
         result
     }
 
-    /// Has the supervisor see to the pool while the attendant asks a source, which may take its
-    /// time or may itself wait for something that only happens when results are taken in.
-    pub(super) fn lend(&self, state: &State) {
+    /// Has the workers ring for the supervisor, although this thread attends.
+    pub(super) fn lend(&self) {
         self.hall.set_attended(false);
-        // As in `pass_on`.
+        // As in `pass_on`: a look for work after this sees what came from workers that did not.
         fence(Ordering::SeqCst);
-        if state.has_work() {
-            self.hall.back().ring();
-        }
-    }
-
-    /// The attendant is back from the source.
-    pub(super) fn take_back(&self) {
-        self.hall.set_attended(true);
     }
 
     /// Gives the attendance back.

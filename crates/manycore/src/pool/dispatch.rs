@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
-use std::thread;
 
 use super::inner::{Inner, Phase, Queued, State};
 use super::job::{Job, Outcome};
@@ -157,6 +156,10 @@ impl State {
         self.queue.iter().position(|queued| !pulled(queued))
     }
 
+    fn is_source_next(&self) -> bool {
+        self.next_queued().is_some_and(|at| matches!(self.queue[at], Queued::Source(_)))
+    }
+
     fn dispatch_task(&mut self, at: usize) -> bool {
         let Some(Queued::Task(unit, payload)) = self.queue.remove(at) else { return false };
         let sent = payload.with(|payload| self.send_or_settle(unit, payload));
@@ -226,31 +229,48 @@ fn batch(job: &Job, remaining: usize, workers: usize) -> usize {
 impl Inner {
     /// Takes in results and sends tasks until neither is possible now.
     pub(super) fn pump(&self) {
-        while self.step() {}
+        while self.step(false) {}
     }
 
     /// Takes in results and sends tasks, up to one batch of a source; false if there is no more
-    /// to send now.
-    pub(super) fn step(&self) -> bool {
+    /// to send now. The attendant lends its place to the supervisor while it asks the source,
+    /// which may take its time, or may itself wait for what only comes when results are taken in.
+    pub(super) fn step(&self, attends: bool) -> bool {
         let mut state = self.lock();
+        // Before the look for results: those of workers that have not rung for the supervisor
+        // are taken in here, those of the others make it look.
+        let lent = attends && state.is_source_next();
+        if lent {
+            self.lend();
+        }
         state.collect();
         let pull = state.dispatch();
         state.forget_functions();
-        let Some(job) = pull else {
-            self.release(state);
-            return false;
-        };
-        job.set_pulled(true);
-        let attends = state.attendant == Some(thread::current().id());
-        if attends {
-            self.lend(&state);
+        if let Some(job) = &pull {
+            job.set_pulled(true);
+            if attends {
+                self.rely_on_supervisor(&state, lent);
+            }
         }
         self.release(state);
-        self.pull(&job);
-        if attends {
-            self.take_back();
+        if let Some(job) = &pull {
+            self.pull(job);
         }
-        true
+        if attends && (lent || pull.is_some()) {
+            self.hall.set_attended(true);
+        }
+        pull.is_some()
+    }
+
+    /// Wakes the supervisor if there is work that nobody will ring for.
+    fn rely_on_supervisor(&self, state: &State, lent: bool) {
+        if !lent {
+            self.lend();
+        }
+        let work = if lent { state.can_dispatch() } else { state.has_work() };
+        if work {
+            self.hall.back().ring();
+        }
     }
 
     /// Asks a job's source for its next batch and sends it. Only the thread that has marked the
