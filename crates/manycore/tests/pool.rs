@@ -348,6 +348,7 @@ fn callbacks_arrive_although_nobody_waits() {
         let (sender, receiver) = mpsc::channel();
         let options = callback(move || sender.send(()).unwrap());
         let job = pool.raw.submit(pool.function("echo"), numbers(500), options).unwrap();
+        job.start();
         receiver.recv().unwrap();
         job.wait(None).unwrap();
         assert_eq!(job.take_all().len(), 500);
