@@ -20,6 +20,9 @@ use crate::{Error, Result};
 /// How long the attendant looks out for the next result before it sleeps.
 const LOOK_OUT: Duration = Duration::from_micros(60);
 
+/// So many batches at most are sent before the attendant looks whether it has what it wants.
+const FILL: u32 = 64;
+
 /// Where a thread sleeps that waits while another attends.
 pub(super) struct Waiter {
     /// 1 once it has been woken.
@@ -120,7 +123,9 @@ impl Inner {
 
     fn attend(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> bool) -> Result<()> {
         loop {
-            let more = self.step(true);
+            // The thread that takes one result will come for the next: meanwhile the workers
+            // have to have enough to do.
+            let more = (0..FILL).all(|_| self.step(true));
             if ready() {
                 return Ok(());
             }
