@@ -84,10 +84,16 @@ def test_workers_that_leave_while_they_start_fail_the_pool(ctx):
         pool.map(identity, range(10))
 
 
-def random_kills(pool, stop, kills, count):
-    """Kills a random worker again and again, until there were `count` kills or it is told."""
+def random_kills(pool, stop, kills, count, progress):
+    """Kills a random worker again and again, until there were `count` kills or it is told.
+
+    Each time a task has ended since the last kill, so the workers that are killed work.
+    """
     chooser = random.Random(count)
     while len(kills) < count and not stop.is_set():
+        if not progress.wait(0.1):
+            continue
+        progress.clear()
         for process in chooser.sample(pool._pool, len(pool._pool))[:1]:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
@@ -104,16 +110,17 @@ TASKS = int(os.environ.get("MANYCORE_TASKS", "500"))
 def test_random_kills_lose_and_double_nothing(ctx, tmp_path):
     path = tmp_path / "started"
     path.touch()
-    stop, kills = threading.Event(), []
+    stop, progress, kills = threading.Event(), threading.Event(), []
     lost = done = 0
     with ctx.Pool(2) as pool:
         pool.map(identity, range(2))
-        killer = threading.Thread(target=random_kills, args=(pool, stop, kills, KILLS))
+        killer = threading.Thread(target=random_kills, args=(pool, stop, kills, KILLS, progress))
         killer.start()
         first = 0
         try:
             while killer.is_alive() or first < TASKS:
                 for number, outcome in submit(pool, path, first, 500):
+                    progress.set()
                     if isinstance(outcome, manycore.WorkerDied):
                         lost += 1
                         assert outcome.task == number
