@@ -16,8 +16,8 @@ use crate::process::SIGKILL;
 /// The most tasks that a worker is given ahead.
 const MOST_AHEAD: u64 = 64;
 
-/// A self-sized batch has at most so many items before the first time is measured.
-const FIRST_BATCH: usize = 8;
+/// A self-sized batch has at most so many items before the first time is measured: they may be long.
+const FIRST_BATCH: usize = 1;
 
 impl State {
     /// Takes in what the workers have sent.

@@ -370,7 +370,7 @@ impl fmt::Debug for JobHandle {
 }
 
 /// Work that a worker is given ahead, in time: while it does that, the parent can attend.
-const AHEAD: Duration = Duration::from_micros(500);
+const AHEAD: Duration = Duration::from_millis(3);
 
 /// The work that one task of a self-sizing [`Source`] should hold.
 const BATCH: Duration = Duration::from_millis(1);
