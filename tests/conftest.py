@@ -13,7 +13,7 @@ from pathlib import Path
 
 import manycore
 import pytest
-from manycore import forkserver
+from manycore import forkserver, resource_tracker
 from manycore.context import _default_context
 
 HERE = Path(__file__).parent
@@ -54,7 +54,11 @@ def watchdog(request) -> Iterator[subprocess.Popen]:
 
 @pytest.fixture(scope="session")
 def warm(watchdog):
-    """What is made once and stays: lifeline, fork server, arena, the thread that watches."""
+    """What is made once and stays: lifeline, fork server, arena, the thread that watches.
+
+    And the standard library's resource tracker, which its own locks start.
+    """
+    resource_tracker.ensure_running()
     with manycore.Pool(1) as pool:
         pool.apply(abs, (1,))
     pool.join()

@@ -27,6 +27,7 @@ def test_names_are_those_of_the_standard_library():
     assert not missing
     assert set(manycore.__all__) - set(multiprocessing.__all__) == {
         "OwnerDied",
+        "RemoteError",
         "WorkerDied",
         "install",
     }

@@ -304,7 +304,7 @@ def test_a_worker_survives_system_exit(pool):
 
 
 def test_an_exception_that_cannot_be_unpickled(pool):
-    with pytest.raises(manycore.ProcessError, match="NeedsTwoError: 1") as caught:
+    with pytest.raises(manycore.RemoteError, match="NeedsTwoError: 1") as caught:
         pool.apply(raise_needs_two, (0,))
     assert "raise_needs_two" in str(caught.value.__cause__)
     assert pool.apply(square, (2,)) == 4

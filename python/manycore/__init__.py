@@ -12,7 +12,7 @@ from . import process as process
 from . import reduction as reducer
 from . import reduction as reduction
 from ._engine import __version__ as __version__
-from ._errors import OwnerDied, WorkerDied
+from ._errors import OwnerDied, RemoteError, WorkerDied
 from ._install import install
 
 _context = context._default_context
@@ -78,6 +78,7 @@ __all__ = [
     "RLock",
     "RawArray",
     "RawValue",
+    "RemoteError",
     "Semaphore",
     "SimpleQueue",
     "TimeoutError",
