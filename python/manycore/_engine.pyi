@@ -181,6 +181,9 @@ class Queue:
         """Takes the first item, waiting at most `timeout` seconds while there is none."""
     def __len__(self) -> int: ...
 
+def names_unknown(pickled: Buffer, peer: Any) -> bool:
+    """Whether a pickle may name something of the main module that the ``peer`` has not."""
+
 def send_bytes(fd: int, data: Buffer) -> None:
     """Sends one message."""
 
@@ -213,7 +216,9 @@ class Job:
 class Pool:
     """The work of a pool; ``staff`` has ``start(link, socket, hall) -> Child``, ``ended(pid)``."""
 
-    def __new__(cls, staff: Any, processes: int, max_tasks_per_worker: int | None) -> Self: ...
+    def __new__(
+        cls, staff: Any, processes: int, max_tasks_per_worker: int | None, peer: Any
+    ) -> Self: ...
     def apply(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]
     ) -> Any:

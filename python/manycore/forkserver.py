@@ -10,7 +10,7 @@ import threading
 from multiprocessing.process import current_process
 from typing import Any, NamedTuple
 
-from . import _engine, _stdlib, popen_fork, popen_spawn_posix, spawn
+from . import _engine, _main, _stdlib, popen_fork, popen_spawn_posix, spawn
 
 __all__ = [
     "connect_to_new_process",
@@ -109,7 +109,10 @@ class ForkServer:
 
     def _preparation(self) -> bytes:
         preparation = spawn.get_preparation_data("forkserver")
-        for private in ("authkey", "name", "log_to_stderr", "log_level"):
+        if _main.stays_behind("forkserver"):
+            # The server would run it for all its children.
+            spawn.leave_main_behind(preparation)
+        for private in ("main_stays_behind", "authkey", "name", "log_to_stderr", "log_level"):
             preparation.pop(private, None)
         dumps = _stdlib.reduction.pickle.dumps
         pickled: bytes = dumps(self._preload_modules) + dumps(preparation)

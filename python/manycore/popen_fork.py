@@ -70,6 +70,10 @@ class Popen:
             self._shared[fd] = self.duplicate_for_child(fd)
         return self._shared[fd]
 
+    def forget_shared(self) -> None:
+        """What the child was to get is named anew."""
+        self._shared.clear()
+
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, or None while the process runs."""
         if self.returncode is None and self._child is not None:

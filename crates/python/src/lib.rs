@@ -1,6 +1,7 @@
 //! The Python face of the engine: a table of contents, no logic.
 #![deny(unsafe_code)]
 
+mod by_value;
 mod connection;
 mod error;
 mod heap;
@@ -20,6 +21,8 @@ use pyo3::prelude::*;
 mod _engine {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::by_value::names_unknown;
     #[pymodule_export]
     use crate::connection::{poll, recv_bytes, send_bytes};
     #[pymodule_export]
