@@ -177,6 +177,7 @@ def source(path: str | None = None) -> Source | None:
         path = getattr(sys.modules["__main__"], "__file__", None)
     if path is None:
         return None
+    path = os.path.join(process.ORIGINAL_DIR or "", path)  # type: ignore[attr-defined]
     if path not in _sources:
         _sources[path] = _read(path)
     return _sources[path]
@@ -184,7 +185,7 @@ def source(path: str | None = None) -> Source | None:
 
 def _read(path: str) -> Source | None:
     try:
-        with open(os.path.join(process.ORIGINAL_DIR or "", path), "rb") as file:  # type: ignore[attr-defined]
+        with open(path, "rb") as file:
             text: str | bytes | None = file.read()
     except OSError:
         text = _loaded(sys.modules["__main__"])

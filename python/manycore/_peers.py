@@ -182,7 +182,7 @@ def dumps(obj: object, peer: Peer, retry: Callable[[], object] = list) -> bytes:
     """Pickles in one piece: by reference if that will do, else by value, after ``retry()``."""
     error: Exception | None = None
     try:
-        pickled = bytes(_stdlib.reduction.ForkingPickler.dumps(obj, pickle.HIGHEST_PROTOCOL))
+        pickled = bytes(_stdlib.reduction.ForkingPickler.dumps(obj))
         if not _engine.names_unknown(pickled, peer):
             return pickled
     except REFUSALS as refusal:
