@@ -64,8 +64,21 @@ def dump(
 
     ``error`` is what pickle has raised by itself. It is raised again if it still holds.
     """
-    peer = peer or _peers.parent or _peers.Peer()
+    return _dump(obj, sink, with_buffers, _Freight(peer or _peers.parent or _peers.Peer()), error)
+
+
+def dumps(obj: object, peer: _peers.Peer, error: Exception | None = None) -> bytes:
+    """Pickles ``obj`` in one piece that ``peer`` will read in any case."""
     freight = _Freight(peer)
+    buffer = io.BytesIO()
+    before = _dump(obj, buffer, False, freight, error)
+    peer.given.update(freight.values)
+    return before + buffer.getvalue()
+
+
+def _dump(
+    obj: object, sink: Any, with_buffers: bool, freight: _Freight, error: Exception | None
+) -> bytes:
     pickler = Pickler(sink, freight, sink if with_buffers else None)
     try:
         pickler.dump(obj)
@@ -76,13 +89,6 @@ def dump(
         raise _explain(failure, freight) from failure
 
 
-def dumps(obj: object, peer: _peers.Peer | None, error: Exception | None = None) -> bytes:
-    """Pickles ``obj`` in one piece."""
-    buffer = io.BytesIO()
-    before = dump(obj, buffer, False, peer, error)
-    return before + buffer.getvalue()
-
-
 class _Freight:
     """The globals of the main module that have to come along."""
 
@@ -90,7 +96,7 @@ class _Freight:
         self.peer = peer
         #: The functions that went by value so far.
         self.functions: list[FunctionType] = []
-        self._values: dict[str, bytes] = {}
+        self.values: dict[str, bytes] = {}
         self._asked: dict[str, str] = {}
         self._open: list[str] = []
 
@@ -118,9 +124,9 @@ class _Freight:
         """The instructions that bind the globals in the reader, to go before its pickle."""
         while self._open:
             self._add(self._open.pop())
-        if not self._values:
+        if not self.values:
             return b""
-        data = pickle.dumps(tuple(self._values.items()), 5)
+        data = pickle.dumps(tuple(self.values.items()), 5)
         entry = b"_add" if self.peer.is_parent else b"_bind"
         # A pickle within a pickle: what it leaves behind is only what `_bind` does.
         return b"".join(
@@ -143,7 +149,7 @@ class _Freight:
             return
         open_before, functions_before = len(self._open), len(self.functions)
         try:
-            self._values[name] = self.pickle(value)
+            self.values[name] = self.pickle(value)
         except Exception as error:
             if not self.peer.has(name):
                 raise pickle.PicklingError(

@@ -83,8 +83,14 @@ def _path() -> str | None:
     path = getattr(sys.modules["__main__"], "__file__", None)
     if path is None:
         return None
-    path = os.path.join(process.ORIGINAL_DIR or "", path)  # type: ignore[attr-defined]
+    path = _absolute(path)
     return path if os.path.exists(path) or _loader_knows(path) else None
+
+
+def _absolute(path: str) -> str:
+    """The path as of the directory that the program was started in."""
+    directory: str = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
+    return os.path.normpath(os.path.join(directory, path))
 
 
 def _loader_knows(path: str) -> bool:
@@ -114,10 +120,12 @@ def _main_thread_id() -> int:
 def _outermost(frame: FrameType | None) -> FrameType | None:
     """The frame of the main module itself, below ``frame``."""
     found = None
-    names = namespace()
+    names, path = namespace(), _path()
     while frame is not None:
-        if frame.f_globals is names and frame.f_code.co_name == "<module>":
-            found = frame
+        code = frame.f_code
+        if frame.f_globals is names and code.co_name == "<module>":
+            # Others run code in these names, too: a debugger, say.
+            found = frame if _absolute(code.co_filename) == path else found
         frame = frame.f_back
     return found
 
@@ -177,7 +185,7 @@ def source(path: str | None = None) -> Source | None:
         path = getattr(sys.modules["__main__"], "__file__", None)
     if path is None:
         return None
-    path = os.path.join(process.ORIGINAL_DIR or "", path)  # type: ignore[attr-defined]
+    path = _absolute(path)
     if path not in _sources:
         _sources[path] = _read(path)
     return _sources[path]

@@ -35,13 +35,17 @@ class Peer:
     #: Whether the reader is this process's parent.
     is_parent = False
 
+    def __init__(self) -> None:
+        #: Globals that every such process has been sent at its start.
+        self.given: set[str] = set()
+
     def resolves(self, name: str, value: object) -> bool:
         """Whether the reader has this function or class of the main module by this name."""
         return False
 
     def has(self, name: str) -> bool:
         """Whether the reader has something by this name in the main module."""
-        return False
+        return name in self.given
 
     def keeps(self, name: str, value: object) -> bool:
         """Whether the reader need not be sent this value of a global."""
@@ -77,7 +81,7 @@ class Importer(Peer):
     def has(self, name: str) -> bool:
         """Whether the reader has something by this name in the main module."""
         source = _main.source()
-        return source is None or source.binds(name)
+        return source is None or source.binds(name) or super().has(name)
 
     def keeps(self, name: str, value: object) -> bool:
         """Whether the reader need not be sent this value of a global."""
@@ -88,6 +92,7 @@ class Forked(Peer):
     """Children that are copies of this process, as it is when this object is made."""
 
     def __init__(self, by_value: bool) -> None:
+        super().__init__()
         self.by_value = by_value
         names = _main.namespace().copy()
         self._inherited = {name: _hold(value) for name, value in names.items()}
@@ -125,6 +130,7 @@ class Parent(Peer):
     is_parent = True
 
     def __init__(self) -> None:
+        super().__init__()
         #: The main module's names when this process had just begun.
         self.start = _main.namespace().copy()
 

@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use memchr::memchr_iter;
 use memchr::memmem::{Finder, find};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::intern;
@@ -16,6 +17,11 @@ use crate::pickle::{self, Pickled};
 
 /// In every pickle that names the main module: `__main__`, or `__mp_main__` in a child.
 static MAIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("_main__"));
+
+// Opcodes of pickle.
+const MEMOIZE: u8 = 0x94;
+const SHORT_BINUNICODE: u8 = 0x8c;
+const STACK_GLOBAL: u8 = 0x93;
 
 /// Those for whom something is pickled: a `manycore._peers.Peer`.
 pub(crate) struct Peer {
@@ -63,11 +69,7 @@ impl Peer {
 
     /// Whether the pickle may name something that the reader has not.
     fn misses(&self, py: Python<'_>, pickled: &Pickled) -> PyResult<bool> {
-        let structure = pickled.structure();
-        let names_main = structure.clone().any(|part| MAIN.find(part).is_some());
-        Ok(names_main && misses(self.object.bind(py), |name| {
-            structure.clone().any(|part| find(part, name).is_some())
-        })?)
+        misses(self.object.bind(py), pickled.structure())
     }
 }
 
@@ -79,19 +81,59 @@ pub(crate) fn dump_result(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
 /// Whether a pickle may name something of the main module that `peer` has not.
 #[pyfunction]
 pub(crate) fn names_unknown(pickled: &[u8], peer: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(MAIN.find(pickled).is_some() && misses(peer, |name| find(pickled, name).is_some())?)
+    misses(peer, std::iter::once(pickled))
+}
+
+/// Whether the parts of a pickle may name something of the main module that the peer has not.
+fn misses<'a>(
+    peer: &Bound<'_, PyAny>,
+    parts: impl Iterator<Item = &'a [u8]> + Clone,
+) -> PyResult<bool> {
+    if !parts.clone().any(|part| MAIN.find(part).is_some()) {
+        return Ok(false);
+    }
+    let Ok(known) = peer.getattr(intern!(peer.py(), "known"))?.cast_into::<PyDict>() else {
+        return Ok(true);
+    };
+    let mut rest = parts.clone();
+    if let (Some(only), None) = (rest.next(), rest.next())
+        && let Some(name) = plain_name(only)
+    {
+        return misses_one(peer, &known, name);
+    }
+    misses_any(peer, &known, |name| parts.clone().any(|part| find(part, name).is_some()))
+}
+
+/// The one name of the main module in a pickle that has nothing else from modules, as most have
+/// that are short; then there is no need to look for all names that there could be.
+fn plain_name(pickle: &[u8]) -> Option<&str> {
+    if memchr_iter(STACK_GLOBAL, pickle).count() > 1 {
+        return None;
+    }
+    let end = MAIN.find(pickle)? + MAIN.needle().len();
+    let [MEMOIZE, SHORT_BINUNICODE, len, rest @ ..] = &pickle[end..] else { return None };
+    let (name, after) = rest.split_at_checked(usize::from(*len))?;
+    let name = str::from_utf8(name).ok()?.split('.').next();
+    if after.starts_with(&[MEMOIZE, STACK_GLOBAL]) { name } else { None }
+}
+
+fn misses_one(peer: &Bound<'_, PyAny>, known: &Bound<'_, PyDict>, name: &str) -> PyResult<bool> {
+    let Some(value) = main_namespace(peer.py())?.get_item(name)? else { return Ok(true) };
+    if known.get_item(name)?.is_some_and(|it| it.is(&value)) {
+        return Ok(false);
+    }
+    Ok(!peer.call_method1(intern!(peer.py(), "resolves"), (name, &value))?.is_truthy()?)
 }
 
 /// Whether a function or class of the main module is unknown to the peer and `named`.
-fn misses(peer: &Bound<'_, PyAny>, named: impl Fn(&[u8]) -> bool) -> PyResult<bool> {
+fn misses_any(
+    peer: &Bound<'_, PyAny>,
+    known: &Bound<'_, PyDict>,
+    named: impl Fn(&[u8]) -> bool,
+) -> PyResult<bool> {
     let py = peer.py();
-    let Ok(known) = peer.getattr(intern!(py, "known"))?.cast_into::<PyDict>() else {
-        return Ok(true);
-    };
-    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
-    let main = modules.get_item(intern!(py, "__main__"))?.cast_into::<PyModule>()?;
     // A copy: the peer's methods are Python code, and other threads may define something.
-    for (name, value) in main.dict().copy()? {
+    for (name, value) in main_namespace(py)?.copy()? {
         if !is_definition(&value) || known.get_item(&name)?.is_some_and(|it| it.is(&value)) {
             continue;
         }
@@ -103,6 +145,15 @@ fn misses(peer: &Bound<'_, PyAny>, named: impl Fn(&[u8]) -> bool) -> PyResult<bo
         }
     }
     Ok(false)
+}
+
+fn main_namespace(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = MODULES.import(py, "sys", "modules")?;
+    match modules.get_item(intern!(py, "__main__"))? {
+        Some(main) => Ok(main.cast_into::<PyModule>()?.dict()),
+        None => Ok(PyDict::new(py)),
+    }
 }
 
 /// Whether pickle takes such an object by its name.
