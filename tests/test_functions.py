@@ -69,7 +69,7 @@ def test_kinds_of_functions(pool):
     def double(x):
         return 2 * x
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def fibonacci(n):
         return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
 
@@ -129,13 +129,13 @@ def test_local_classes(pool):
     class Color(enum.Enum):
         RED = 1
 
-    class Wrong(Exception):
+    class WrongError(Exception):
         def __init__(self, point, text):
             super().__init__(point, text)
             self.point = point
 
     def fail(point):
-        raise Wrong(point, "oh")
+        raise WrongError(point, "oh")
 
     def make():
         class Inner:
@@ -152,7 +152,7 @@ def test_local_classes(pool):
     assert pool.apply(lambda p: p.square, (Point(3),)) == 9
     assert pool.apply(lambda c: c, (Color.RED,)) is Color.RED
     assert Point.made == 3
-    with pytest.raises(Wrong, match="oh") as caught:
+    with pytest.raises(WrongError, match="oh") as caught:
         pool.apply(fail, (Point(1),))
     assert caught.value.point == Point(1)
     assert "in fail" in str(caught.value.__cause__)

@@ -486,7 +486,7 @@ def test_children_have_the_parent_s_present_state(run, start_method):
     [
         ("HERE", False),
         ("if __name__ == '__main__':\n    HERE", True),
-        ("if not __name__ != '__main__':\n    for i in 1, 2:\n        with x:\n            HERE", True),
+        ("if not __name__ != '__main__':\n    for i in 1, 2:\n        with x: HERE", True),
         ("if parent_process() is None:\n    HERE", True),
         ("if mp.current_process().name == 'MainProcess':\n    HERE", True),
         ("if __name__ != '__main__':\n    pass\nelse:\n    HERE", True),

@@ -312,18 +312,18 @@ def test_an_exception_that_cannot_be_unpickled(pool):
 
 def test_what_cannot_be_pickled_fails_its_call_only(pool):
     lock = threading.Lock()
-    with pytest.raises(TypeError, match="cannot pickle '_thread.lock'"):
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
         pool.apply(lock.acquire)
     result = pool.apply_async(square, (lock,))
-    with pytest.raises(TypeError, match="cannot pickle '_thread.lock'"):
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
         result.get(30)
-    with pytest.raises(TypeError, match="cannot pickle '_thread.lock'"):
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
         pool.map(square, [1, lock])
     with pytest.raises(multiprocessing.pool.MaybeEncodingError, match="Error sending result"):
         pool.apply(make_lock, (1,))
     results = pool.imap(square, [1, lock, 3])
     assert next(results) == 1
-    with pytest.raises(TypeError, match="cannot pickle '_thread.lock'"):
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
         next(results)
     assert next(results) == 9
 

@@ -330,7 +330,7 @@ def test_unpicklable_target_leaves_nothing(ctx, start_method):
         process.join()
         assert process.exitcode == 1
     else:
-        with pytest.raises(TypeError, match="cannot pickle '_thread.lock' object"):
+        with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock' object"):
             process.start()
 
 

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
-from cloudpickle import cloudpickle
+from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
 from . import _main, _peers, _stdlib
 
@@ -38,7 +38,16 @@ __all__ = ["Pickler", "dump", "dumps"]
 
 #: Names that each main module has for itself.
 _OWN = frozenset(
-    "__annotations__ __builtins__ __cached__ __doc__ __loader__ __name__ __package__ __spec__".split()
+    [
+        "__annotations__",
+        "__builtins__",
+        "__cached__",
+        "__doc__",
+        "__loader__",
+        "__name__",
+        "__package__",
+        "__spec__",
+    ]
 )
 _GLOBAL_OPCODES = frozenset(
     (
@@ -168,7 +177,7 @@ class _Freight:
         return buffer.getvalue()
 
 
-class Pickler(cloudpickle.Pickler):
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by value what the reader does not have by name."""
 
     def __init__(

@@ -96,7 +96,8 @@ def _absolute(path: str) -> str:
 def _loader_knows(path: str) -> bool:
     # A file in an archive, say; but not "<stdin>".
     loader = getattr(sys.modules["__main__"], "__loader__", None)
-    return hasattr(loader, "archive") and path.startswith(loader.archive)
+    archive: str | None = getattr(loader, "archive", None)
+    return archive is not None and path.startswith(archive)
 
 
 def _runs_unguarded() -> bool:
@@ -135,7 +136,8 @@ class Source:
 
     def __init__(self, path: str, text: str | bytes) -> None:
         self._path = path
-        self._body: list[Any] = compile(text, path, "exec", _ONLY_AST, dont_inherit=True).body  # type: ignore[attr-defined]
+        tree: Any = compile(text, path, "exec", _ONLY_AST, dont_inherit=True)
+        self._body: list[Any] = tree.body
         self._lines: dict[str, set[int]] | None = None
         self._guarded: set[str] = set()
 

@@ -15,7 +15,16 @@ from typing import Any
 
 from . import _engine, _main, _stdlib
 
-__all__ = ["Blank", "Forked", "Importer", "Parent", "Peer", "become_worker", "dumps", "for_children"]
+__all__ = [
+    "Blank",
+    "Forked",
+    "Importer",
+    "Parent",
+    "Peer",
+    "become_worker",
+    "dumps",
+    "for_children",
+]
 
 #: What pickle raises for that which it cannot take.
 REFUSALS = (pickle.PicklingError, AttributeError, TypeError)
@@ -61,11 +70,16 @@ class Blank(Peer):
     by_value = True
 
 
+#: What the children that import the main module are known to have: the same for all of them.
+_imported: dict[str, Any] = {}
+
+
 class Importer(Peer):
     """A child that has imported the main module."""
 
-    # One for the process: the children of all pools import the same module.
-    known: dict[str, Any] = {}
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[str, Any] = _imported
 
     def resolves(self, name: str, value: object) -> bool:
         """Whether the reader has this function or class of the main module by this name."""
@@ -179,9 +193,7 @@ def _hold(value: object) -> Any:
 
 
 def _is_definition(value: object) -> bool:
-    return (
-        isinstance(value, _DEFINITIONS) and getattr(value, "__module__", None) in _main.NAMES
-    )
+    return isinstance(value, _DEFINITIONS) and getattr(value, "__module__", None) in _main.NAMES
 
 
 def dumps(obj: object, peer: Peer, retry: Callable[[], object] = list) -> bytes:

@@ -133,9 +133,7 @@ class Pool(_original.Pool):  # type: ignore[misc, name-defined]
         self._maxtasksperchild = maxtasksperchild
         self._staff = _Staff(context, self.Process, initializer, initargs)
         try:
-            self._engine = _engine.Pool(
-                self._staff, processes, maxtasksperchild, self._staff.peer
-            )
+            self._engine = _engine.Pool(self._staff, processes, maxtasksperchild, self._staff.peer)
         except BaseException:
             _give_up(self._staff)
             raise

@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::error::EngineError;
-use crate::{by_value, pickle};
 use crate::unchecked::take_fd;
+use crate::{by_value, pickle};
 
 /// How a task's payload is to be understood.
 #[derive(Clone, Copy, PartialEq, Eq)]
