@@ -342,7 +342,7 @@ def _reduce_stream(stream: Any) -> Any:
     for name in ("stdout", "stderr"):
         if stream is getattr(sys, name):
             return getattr, (sys, name)
-    raise TypeError(f"cannot pickle '{type(stream).__module__}.{type(stream).__name__}' object")
+    return stream.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
 
 
 def _reducers() -> dict[type, Callable[[Any], Any]]:
