@@ -264,13 +264,18 @@ def test_errors_say_what_and_why(pool, tmp_path):
         with lock:
             return x
 
-    message = r"locked\(\) cannot be pickled because of the variable 'lock' .*_thread.lock"
+    class Holder:
+        held = lock
+
+    message = r"locked cannot be pickled because of the variable 'lock' .*_thread.lock"
     with pytest.raises(pickle.PicklingError, match=message):
         pool.apply(locked, (1,))
     with pytest.raises(pickle.PicklingError, match=message):
         pool.map(call, [locked])
     with pytest.raises(pickle.PicklingError, match=r"lambda.* because of its default arguments"):
         pool.apply(lambda x=lock: x)
+    with pytest.raises(pickle.PicklingError, match=r"Holder.* because of its attribute 'held'"):
+        pool.apply(call, (Holder,))
     assert pool.apply(abs, (-1,)) == 1
     # What the standard library refuses, and cloudpickle would send as something else.
     with open(tmp_path / "file", "w+") as file, pytest.raises(TypeError, match="TextIOWrapper"):

@@ -116,7 +116,9 @@ for process in Worker(), ctx.Process(target=put, args=(1,)), ctx.Process(target=
 """
 
 
-@pytest.mark.parametrize("how", ["script", "-c", "stdin", "module", "package", "launcher"])
+@pytest.mark.parametrize(
+    "how", ["script", "-c", "stdin", "module", "package", "directory", "launcher"]
+)
 def test_no_guard_is_needed(run, start_method, how):
     assert run(UNGUARDED, start_method, how=how) == [
         "top",

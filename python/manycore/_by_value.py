@@ -103,8 +103,8 @@ class _Freight:
 
     def __init__(self, peer: _peers.Peer) -> None:
         self.peer = peer
-        #: The functions that went by value so far.
-        self.functions: list[FunctionType] = []
+        #: The functions and classes that went by value so far.
+        self.definitions: list[Any] = []
         self.values: dict[str, bytes] = {}
         self._asked: dict[str, str] = {}
         self._open: list[str] = []
@@ -156,7 +156,7 @@ class _Freight:
             if self.peer.by_value:
                 self.trace(value)
             return
-        open_before, functions_before = len(self._open), len(self.functions)
+        open_before, definitions_before = len(self._open), len(self.definitions)
         try:
             self.values[name] = self.pickle(value)
         except Exception as error:
@@ -168,7 +168,7 @@ class _Freight:
             # The reader has this one, as in the standard library, and what it needs.
             for unneeded in self._open[open_before:]:
                 del self._asked[unneeded]
-            del self._open[open_before:], self.functions[functions_before:]
+            del self._open[open_before:], self.definitions[definitions_before:]
 
     def pickle(self, value: object, within: tuple[type, ...] = ()) -> bytes:
         """The pickle of one value that comes along."""
@@ -230,6 +230,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _find_class, (identity,)
         body = _bodies.get(cls)
         if body is None:
+            self._freight.definitions.append(cls)
             body = self._freight.pickle(cls, (*self._within, cls))
         return _load_class, (identity, body)
 
@@ -239,7 +240,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return _rebuild_cached, (cached.__wrapped__, cached.cache_parameters())
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:
-        self._freight.functions.append(func)
+        self._freight.definitions.append(func)
         names = _global_names(func.__code__)
         home = _home(func) if names else None
         code, base, *rest = self._function_getnewargs(func)
@@ -407,13 +408,13 @@ def _add(data: bytes) -> None:
 
 def _explain(failure: Exception, freight: _Freight) -> pickle.PicklingError:
     """One error that names what cannot be pickled, and why."""
-    for function in reversed(freight.functions):
-        for what, value in _parts(function):
+    for definition in reversed(freight.definitions):
+        for what, value in _parts(definition):
             try:
                 freight.pickle(value)
             except Exception as error:  # noqa: BLE001 - the user's classes raise what they like
                 return pickle.PicklingError(
-                    f"{function.__qualname__}() cannot be pickled because of {what}: "
+                    f"{definition.__qualname__} cannot be pickled because of {what}: "
                     f"{type(error).__name__}: {error}"
                 )
     if isinstance(failure, pickle.PicklingError):
@@ -421,8 +422,17 @@ def _explain(failure: Exception, freight: _Freight) -> pickle.PicklingError:
     return pickle.PicklingError(f"{type(failure).__name__}: {failure}")
 
 
-def _parts(function: FunctionType) -> Iterator[tuple[str, object]]:
-    """What a function carries besides its code."""
+def _parts(definition: Any) -> Iterator[tuple[str, object]]:
+    """What a function or class carries besides code."""
+    if isinstance(definition, type):
+        for name, value in vars(definition).items():
+            if name not in ("__dict__", "__weakref__"):
+                yield f"its attribute {name!r}", value
+    else:
+        yield from _captured(definition)
+
+
+def _captured(function: FunctionType) -> Iterator[tuple[str, object]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield f"the variable {name!r} that it uses", cell.cell_contents

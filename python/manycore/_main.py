@@ -39,6 +39,9 @@ class _Empty(ModuleType):
         # Seen in "Can't get attribute … on …", when something was sent by its name after all.
         return f"<module {self.__name__!r}, which this process does not import from its parent>"
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"Can't get attribute {name!r} on {self!r}")
+
 
 def make_empty() -> None:
     """Replaces the main module by an empty one."""

@@ -6,6 +6,7 @@ module it depends on how the reader was started, and the classes here know.
 
 from __future__ import annotations
 
+import io
 import pickle
 import weakref
 from collections.abc import Callable
@@ -199,10 +200,11 @@ def _is_definition(value: object) -> bool:
 def dumps(obj: object, peer: Peer, retry: Callable[[], object] = list) -> bytes:
     """Pickles in one piece: by reference if that will do, else by value, after ``retry()``."""
     error: Exception | None = None
+    buffer = io.BytesIO()
     try:
-        pickled = bytes(_stdlib.reduction.ForkingPickler.dumps(obj))
-        if not _engine.names_unknown(pickled, peer):
-            return pickled
+        _stdlib.reduction.dump(obj, buffer)
+        if not _engine.names_unknown(buffer.getvalue(), peer):
+            return buffer.getvalue()
     except REFUSALS as refusal:
         error = refusal
     from ._by_value import dumps

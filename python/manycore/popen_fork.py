@@ -123,7 +123,7 @@ def _forget_imports() -> None:
 
     Their locks would stay locked for ever. What there is of the modules is there to be used.
     """
-    bootstrap: Any = importlib._bootstrap  # type: ignore[attr-defined]
+    bootstrap: Any = importlib._bootstrap
     for name, reference in list(bootstrap._module_locks.items()):
         lock = reference()
         if lock is not None and lock.owner not in (None, threading.get_ident()):
