@@ -1,5 +1,6 @@
 """Runs a module of tests in a process of its own and collects the outcomes, hangs included."""
 
+import io
 import json
 import os
 import selectors
@@ -88,7 +89,7 @@ class _Run:
                 start_new_session=True,
             )
         os.close(writer)
-        self._lines = open(reader, "rb", buffering=0)
+        self._lines = io.FileIO(reader)
 
     def wait(self) -> tuple[str, Outcome] | None:
         """The test that broke the run, with its outcome; None if it came to its end."""

@@ -22,32 +22,32 @@ class Recorder(unittest.TextTestResult):
 
     lines: TextIO
 
-    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
+    def startTest(self, test: unittest.TestCase) -> None:
         """Says that ``test`` begins."""
         super().startTest(test)
         self._write(start=test.id())
 
-    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
+    def stopTest(self, test: unittest.TestCase) -> None:
         """Whatever has not failed by now has passed."""
         super().stopTest(test)
         self._write(id=test.id(), outcome="passed")
 
-    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         """Writes down a skipped test."""
         super().addSkip(test, reason)
         self._write(id=test.id(), outcome="skipped", reason=reason)
 
-    def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
         """Writes down an error; it may be that of a class or module."""
         super().addError(test, err)
         self._failed(test, err)
 
-    def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
         """Writes down a failure."""
         super().addFailure(test, err)
         self._failed(test, err)
 
-    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
         """A test fails with any of its parts."""
         super().addSubTest(test, subtest, err)
         if err is not None:
