@@ -10,6 +10,7 @@ something behind. Tests that are named as done are left out.
 import faulthandler
 import json
 import os
+import signal
 import sys
 import traceback
 import unittest
@@ -82,6 +83,8 @@ def main(name: str, descriptor: int, done: set[str]) -> None:
     from test import support
 
     faulthandler.enable()
+    # A shell starts what runs in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # No network but this machine's, no audio, no gigabytes; time and processor as they want.
     support.use_resources = ["cpu", "walltime", "subprocess"]
     support.verbose = 0
