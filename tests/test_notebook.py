@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+for package in ("ipykernel", "nbclient"):
+    pytest.importorskip(package, exc_type=ImportError)
+
 pytestmark = pytest.mark.patience(300)
 
 # Runs the cells that come as JSON on stdin, and prints what they print.
