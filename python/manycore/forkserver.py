@@ -109,13 +109,15 @@ class ForkServer:
 
     def _preparation(self) -> bytes:
         preparation = spawn.get_preparation_data("forkserver")
+        modules = self._preload_modules
         if _main.stays_behind("forkserver"):
             # The server would run it for all its children.
             spawn.leave_main_behind(preparation)
+            modules = [*modules, "manycore._by_value"]
         for private in ("main_stays_behind", "authkey", "name", "log_to_stderr", "log_level"):
             preparation.pop(private, None)
         dumps = _stdlib.reduction.pickle.dumps
-        pickled: bytes = dumps(self._preload_modules) + dumps(preparation)
+        pickled: bytes = dumps(modules) + dumps(preparation)
         return pickled
 
     def _stop(self) -> None:
