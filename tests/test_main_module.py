@@ -483,6 +483,100 @@ def test_children_have_the_parent_s_present_state(run, start_method):
     ]
 
 
+CLASSES = """
+import manycore as mp
+import abc, collections, dataclasses, enum, functools, sys, typing
+
+ctx = mp.get_context(sys.argv[1])
+K = 10
+T = typing.TypeVar("T")
+
+class Tuple(typing.NamedTuple):
+    x: int
+    y: int = 2
+
+class Generic(typing.Generic[T]):
+    def __init__(self, v: T):
+        self.v = v
+
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def method(self): ...
+
+class Concrete(Abstract):
+    __slots__ = ("a",)
+    def __init__(self, a):
+        self.a = a
+    def method(self):
+        return self.a + K
+    @classmethod
+    def make(cls):
+        return cls(3)
+    @staticmethod
+    def add(x):
+        return x + K
+    @property
+    def product(self):
+        return self.a * K
+
+class Meta(type):
+    pass
+
+class WithMeta(metaclass=Meta):
+    def names(self):
+        return type(self).__name__, type(type(self)).__name__
+
+class Flag(enum.Flag):
+    R = 1
+    W = 2
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Data:
+    t: Tuple
+    l: list = dataclasses.field(default_factory=list)
+    class Inner:
+        pass
+
+class Node:
+    it = None
+    def __init__(self):
+        self.next = self
+
+Node.it = Node()
+Named = collections.namedtuple("Named", "a b")
+
+def same(x):
+    return x
+
+with ctx.Pool(2) as pool:
+    equal = [Tuple(1), Data(Tuple(1), [1]), Named(1, 2), Flag.R | Flag.W]
+    assert pool.map(same, equal) == equal
+    others = [Generic(5), Concrete(1), WithMeta(), Data.Inner(), Node.it]
+    assert [type(x) for x in pool.map(same, others)] == [type(x) for x in others]
+    assert pool.apply(same, (Flag.R,)) is Flag.R
+    node = pool.apply(same, (Node(),))
+    assert node.next is node
+    one = Concrete(1)
+    assert pool.apply(one.method) == 11 and pool.map(Concrete.method, [one]) == [11]
+    assert pool.apply(Concrete.add, (1,)) == 11 and pool.apply(Concrete.make).a == 3
+    assert pool.apply(lambda c: c.product, (one,)) == 10
+    assert pool.apply(WithMeta().names) == ("WithMeta", "Meta")
+    assert pool.apply(isinstance, (one, Abstract))
+    classes = [Tuple, Generic, Concrete, WithMeta, Flag, Data, Named]
+    assert pool.apply(same, (classes,)) == classes
+    many = pool.map(same, [Data(Tuple(i)) for i in range(3000)])
+    assert many == [Data(Tuple(i)) for i in range(3000)]
+    K = 20
+    assert pool.apply(lambda c: c.method() + K, (one,)) == 41
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("how", ["script", "-c"])
+def test_kinds_of_classes(run, start_method, how):
+    assert run(CLASSES, start_method, how=how) == ["done"]
+
+
 @pytest.mark.parametrize(
     ("statement", "guarded"),
     [

@@ -15,7 +15,7 @@ from multiprocessing import process
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["Source", "is_file", "make_empty", "namespace", "source", "stays_behind"]
+__all__ = ["Source", "make_empty", "namespace", "source", "stays_behind"]
 
 #: What the main module is called in the process that runs it, and in its children.
 NAMES = ("__main__", "__mp_main__")
@@ -53,16 +53,16 @@ def make_empty() -> None:
 def stays_behind(method: str) -> bool:
     """Whether what is defined in the main module goes to children by value.
 
-    Under fork that is so if there is no file: definitions come and go then, in a notebook or at a
-    prompt. Otherwise it is so if the child cannot import the main module, or if that would call
-    again what is being called now: the ``if __name__ == "__main__"`` guard is missing.
+    Under fork that is so in a notebook and at a prompt, where definitions come and go, and where
+    there is no file. Otherwise it is so if the child cannot import the main module, or if that
+    would call again what is being called now: the ``if __name__ == "__main__"`` guard is missing.
     """
     if method == "fork":
-        return not is_file()
+        return hasattr(sys, "ps1") or not _is_file()
     return not _is_importable() or _runs_unguarded()
 
 
-def is_file() -> bool:
+def _is_file() -> bool:
     """Whether the main module comes from a file or a package."""
     return _spec_name() is not None or _path() is not None
 
