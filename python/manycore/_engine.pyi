@@ -65,14 +65,12 @@ class Lock:
     """A lock that anybody may release."""
 
     def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
-    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
     def release(self) -> None:
         """Frees the lock, whoever holds it; ValueError if nobody does."""
     def __enter__(self) -> bool: ...
-    def __exit__(
-        self, exc_type: object = None, exc_value: object = None, traceback: object = None
-    ) -> None: ...
+    def __exit__(self, *args: object) -> None: ...
     def locked(self) -> bool:
         """Whether somebody holds it."""
     def owner(self) -> int | None:
@@ -90,14 +88,12 @@ class RLock:
     """A lock that its owner may take again."""
 
     def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
-    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
     def release(self) -> None:
         """Undoes one `acquire`; AssertionError unless the caller is the owner."""
     def __enter__(self) -> bool: ...
-    def __exit__(
-        self, exc_type: object = None, exc_value: object = None, traceback: object = None
-    ) -> None: ...
+    def __exit__(self, *args: object) -> None: ...
     def locked(self) -> bool:
         """Whether somebody holds it."""
     def owner(self) -> int | None:
@@ -117,14 +113,12 @@ class Semaphore:
     def __new__(cls, value: int, maxvalue: int, block: Block | None = None) -> Self: ...
     @property
     def maxvalue(self) -> int: ...
-    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Takes one; waits for it, at most `timeout` seconds, if `block`."""
     def release(self) -> None:
         """Gives one back; ValueError if the value is as high as it may be."""
     def __enter__(self) -> bool: ...
-    def __exit__(
-        self, exc_type: object = None, exc_value: object = None, traceback: object = None
-    ) -> None: ...
+    def __exit__(self, *args: object) -> None: ...
     def locked(self) -> bool:
         """Whether none is left."""
     def get_value(self) -> int:

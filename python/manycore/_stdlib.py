@@ -13,6 +13,7 @@ import multiprocessing as package
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 # Those that everything needs; the package itself has imported them already.
 from multiprocessing import context as _context
@@ -64,11 +65,27 @@ def keep(name: str, module: ModuleType) -> None:
     _loaded.setdefault(name, module)
 
 
+def rest_of(name: str) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` for what only the standard library's module has."""
+
+    def find(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(f"module 'manycore.{name}' has no attribute {attribute!r}")
+        found = getattr(load(name), attribute)
+        if isinstance(found, ModuleType) and found.__name__.startswith("multiprocessing."):
+            return importlib.import_module(found.__name__.replace("multiprocessing", "manycore", 1))
+        return found
+
+    return find
+
+
 def _import(full_name: str) -> ModuleType:
     if sys.modules.get("multiprocessing") is package:
         return importlib.import_module(full_name)
     from importlib.util import module_from_spec
 
+    if (module := sys.modules.get(full_name)) and full_name.partition(".")[2] in SHARED:
+        return module
     # The name is taken by manycore: run the original's code in a module beside it.
     spec = importlib.machinery.PathFinder.find_spec(full_name, package.__path__)
     if spec is None or spec.loader is None:

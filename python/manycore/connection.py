@@ -6,7 +6,7 @@ import io
 import os
 import socket
 from multiprocessing.reduction import DupFd, ForkingPickler
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _engine, _stdlib
 
@@ -121,6 +121,5 @@ def _rebuild_connection(fd: Any, readable: bool, writable: bool) -> Connection:
 ForkingPickler.register(Connection, _reduce_connection)
 
 
-def __getattr__(name: str) -> Any:
-    # The rest, such as the parts of the challenge, is the standard library's.
-    return getattr(_original, name)
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("connection")

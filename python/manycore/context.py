@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,7 @@ from multiprocessing.context import assert_spawning as assert_spawning
 from multiprocessing.context import get_spawning_popen as get_spawning_popen
 from multiprocessing.context import set_spawning_popen as set_spawning_popen
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from . import _stdlib
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 __all__ = ()
+
+#: What an import that fails in the fork server does.
+OnError: TypeAlias = Literal["ignore", "warn", "fail"]
 
 #: Names the start method that programs use which choose none themselves.
 START_METHOD_VARIABLE = "MANYCORE_START_METHOD"
@@ -256,11 +260,17 @@ class _Context(_Base):  # type: ignore[misc]
 
         set_executable(executable)
 
-    def set_forkserver_preload(self, module_names: list[str], **options: Any) -> None:
-        """Names the modules that the fork server imports before it forks."""
+    def set_forkserver_preload(
+        self, module_names: list[str], *, on_error: OnError = "ignore"
+    ) -> None:
+        """Names the modules that the fork server imports before it forks.
+
+        ``on_error`` says what an import that fails does: nothing, an ``ImportWarning``, or the end
+        of the server, which then says why on stderr.
+        """
         from .forkserver import set_forkserver_preload
 
-        set_forkserver_preload(module_names, **options)
+        set_forkserver_preload(module_names, on_error=on_error)
 
 
 class ForkContext(_Context):
@@ -289,9 +299,15 @@ class DefaultContext(_Context):
 
     Process = Process
 
-    def __init__(self, context: _Context) -> None:
-        self._default_context = context
+    def __init__(self, context: _Context | None = None) -> None:
+        if context is not None:
+            self._default_context = context
         self._actual_context: _Context | None = None
+
+    # Chosen when it is first needed: from Python 3.14 on the choice tries the file system.
+    @functools.cached_property
+    def _default_context(self) -> _Context:
+        return _choose()
 
     def get_context(self, method: str | None = None) -> Any:
         """The context with this start method; without a method, the default one."""
@@ -328,18 +344,22 @@ _concrete_contexts: dict[str, _Context] = {
 
 def _choose() -> _Context:
     """The context that the environment names, else the one of the running Python."""
+    named = _named_by_environment()
+    return _concrete_contexts[named or _stdlib.context._default_context._default_context._name]
+
+
+def _named_by_environment() -> str | None:
     method = os.environ.get(START_METHOD_VARIABLE)
-    if not method:
-        method = _stdlib.context._default_context._default_context._name
-    elif method not in _concrete_contexts:
+    if method and method not in _concrete_contexts:
         raise ValueError(
             f"{START_METHOD_VARIABLE}={method!r}: a start method is one of "
             + ", ".join(_concrete_contexts)
         )
-    return _concrete_contexts[method]
+    return method or None
 
 
-_default_context = DefaultContext(_choose())
+_named_by_environment()  # A wrong name is said at once.
+_default_context = DefaultContext()
 
 
 def _force_start_method(method: str) -> None:

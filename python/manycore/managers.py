@@ -5,7 +5,7 @@ Servers and proxies are the standard library's; the server is started by our con
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _stdlib
 from .context import _default_context
@@ -53,10 +53,11 @@ class BaseManager(_original.BaseManager):  # type: ignore[misc, name-defined]
         authkey: bytes | None = None,
         serializer: str = "pickle",
         ctx: Any = None,
-        **options: Any,
+        *,
+        shutdown_timeout: float = 1.0,
     ) -> None:
         ctx = ctx or _default_context.get_context()
-        super().__init__(address, authkey, serializer, ctx, **options)
+        super().__init__(address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout)
 
 
 class SyncManager(BaseManager, _original.SyncManager):  # type: ignore[misc, name-defined]
@@ -66,6 +67,9 @@ class SyncManager(BaseManager, _original.SyncManager):  # type: ignore[misc, nam
 class SharedMemoryManager(BaseManager, _original.SharedMemoryManager):  # type: ignore[misc, name-defined]
     """A manager of named shared memory, which it removes when it is shut down."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
 
 def _pool(*args: Any, **kwargs: Any) -> Any:
     from .pool import Pool
@@ -74,3 +78,7 @@ def _pool(*args: Any, **kwargs: Any) -> Any:
 
 
 SyncManager.register("Pool", _pool, PoolProxy)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("managers")

@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GenericAlias
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _engine, _stdlib
 from ._worker import Seat, work
@@ -482,3 +482,7 @@ class IMapUnorderedIterator(IMapIterator):
     """Results in the order in which they come."""
 
     _ordered = False
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("pool")

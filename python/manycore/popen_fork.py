@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _engine, _stdlib
 
@@ -124,3 +124,7 @@ def run_child(run: Callable[[], int]) -> NoReturn:
             atexit._run_exitfuncs()
         _stdlib.util._flush_std_streams()
         os._exit(code)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("popen_fork")

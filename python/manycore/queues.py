@@ -7,7 +7,7 @@ import types
 from multiprocessing.context import BaseContext, assert_spawning
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _block, _engine, _stdlib, connection
 
@@ -196,3 +196,7 @@ def _share_queue(queue: _engine.Queue) -> tuple[Any, ...]:
 def _receive_queue(shared: tuple[Any, ...]) -> _engine.Queue:
     segment, log = shared
     return _engine.Queue.attach(_block.receive(segment), _block.receive(log))
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("queues")

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.context import assert_spawning as assert_spawning
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _stdlib
 from ._block import BufferWrapper
@@ -94,3 +94,7 @@ def _locked(obj: Any, lock: Any, ctx: BaseContext | None) -> Any:
     if not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
     return synchronized(obj, lock, ctx=ctx)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("sharedctypes")

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import BaseContext, assert_spawning
 from multiprocessing.process import current_process
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import _engine
+from . import _engine, _stdlib
 from ._block import BufferWrapper
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
@@ -130,8 +130,8 @@ class Condition:
     def __enter__(self) -> Any:
         return self._lock.__enter__()
 
-    def __exit__(self, *exc_info: Any) -> Any:
-        return self._lock.__exit__(*exc_info)
+    def __exit__(self, *args: Any) -> Any:
+        return self._lock.__exit__(*args)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}({self._lock})>"
@@ -236,3 +236,7 @@ class Barrier(threading.Barrier):
     @_count.setter
     def _count(self, value: int) -> None:
         self._array[1] = value
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("synchronize")

@@ -37,7 +37,10 @@ impl Lock {
     }
 
     /// Takes the lock; waits for it, at most `timeout` seconds, if `block`. Whether it did.
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(
+        signature = (block = Truth(true), timeout = None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         let taken = self.inner.try_lock().map_err(EngineError)?
             || (block.0
@@ -57,7 +60,10 @@ impl Lock {
         self.acquire(py, Truth(true), None)
     }
 
-    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
+    #[pyo3(
+        signature = (exc_type = None, exc_value = None, traceback = None),
+        text_signature = "($self, *args)"
+    )]
     fn __exit__(
         &self,
         exc_type: Option<&Bound<'_, PyAny>>,
@@ -126,7 +132,10 @@ impl RLock {
     }
 
     /// Takes the lock; waits for it, at most `timeout` seconds, if `block`. Whether it did.
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(
+        signature = (block = Truth(true), timeout = None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         Ok(self.inner.try_lock().map_err(EngineError)?
             || (block.0
@@ -148,7 +157,10 @@ impl RLock {
         self.acquire(py, Truth(true), None)
     }
 
-    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
+    #[pyo3(
+        signature = (exc_type = None, exc_value = None, traceback = None),
+        text_signature = "($self, *args)"
+    )]
     fn __exit__(
         &self,
         exc_type: Option<&Bound<'_, PyAny>>,
@@ -221,7 +233,10 @@ impl Semaphore {
     }
 
     /// Takes one; waits for it, at most `timeout` seconds, if `block`. Whether it did.
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(
+        signature = (block = Truth(true), timeout = None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         Ok(self.inner.try_acquire().map_err(EngineError)?
             || (block.0
@@ -238,7 +253,10 @@ impl Semaphore {
         self.acquire(py, Truth(true), None)
     }
 
-    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
+    #[pyo3(
+        signature = (exc_type = None, exc_value = None, traceback = None),
+        text_signature = "($self, *args)"
+    )]
     fn __exit__(
         &self,
         exc_type: Option<&Bound<'_, PyAny>>,
