@@ -32,8 +32,8 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
-        self._maxsize = maxsize if maxsize > 0 else _engine.SEM_VALUE_MAX
-        self._queue = _engine.Queue(max(maxsize, 0))
+        self._maxsize = _engine.SEM_VALUE_MAX if maxsize <= 0 else maxsize
+        self._queue = _engine.Queue(maxsize)
         self._ignore_epipe = False
         self._open()
 

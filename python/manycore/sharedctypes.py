@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Sequence
 from multiprocessing.context import BaseContext
@@ -31,7 +32,13 @@ typecode_to_type = _original.typecode_to_type
 
 
 def _new_value(type_: Any) -> Any:
-    return rebuild_ctype(type_, BufferWrapper(ctypes.sizeof(type_)), None)
+    size = None
+    with contextlib.suppress(TypeError):
+        size = ctypes.sizeof(type_)
+    if size is None:
+        # It raises as the running Python does.
+        return _original._new_value(type_)
+    return rebuild_ctype(type_, BufferWrapper(size), None)
 
 
 def _type(typecode_or_type: Any) -> Any:

@@ -134,7 +134,7 @@ class Condition:
         return self._lock.__exit__(*args)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({self._lock})>"
+        return f"<{type(self).__name__}({self._lock}, {self._waiters.sleepers()})>"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Releases the lock, waits to be notified, and takes the lock again.

@@ -9,11 +9,12 @@ use manycore::sync;
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::arguments::{CInt, Truth};
 use crate::error::{EngineError, deadline, wait, wait_for};
 use crate::heap::Block;
 
 /// The highest value of a semaphore.
-pub(crate) const SEM_VALUE_MAX: i64 = i32::MAX as i64;
+pub(crate) const SEM_VALUE_MAX: i32 = i32::MAX;
 
 /// A lock that anybody may release.
 #[pyclass(frozen, subclass, module = "manycore._engine")]
@@ -220,11 +221,11 @@ pub(crate) struct Semaphore {
 impl Semaphore {
     #[new]
     #[pyo3(signature = (value, maxvalue, block = None))]
-    fn new(value: i64, maxvalue: i64, block: Option<&Bound<'_, Block>>) -> PyResult<Self> {
-        if !(0..=maxvalue).contains(&value) || maxvalue > SEM_VALUE_MAX {
+    fn new(value: CInt, maxvalue: CInt, block: Option<&Bound<'_, Block>>) -> PyResult<Self> {
+        if !(0..=maxvalue.0).contains(&value.0) {
             return Err(PyOSError::new_err((EINVAL, "Invalid argument")));
         }
-        let (value, maxvalue) = (u32::try_from(value)?, u32::try_from(maxvalue)?);
+        let (value, maxvalue) = (value.0.unsigned_abs(), maxvalue.0.unsigned_abs());
         let inner = match block {
             None => sync::Semaphore::new(value, Some(maxvalue)),
             Some(block) => sync::Semaphore::from_block(block.get().inner.clone()),
@@ -333,6 +334,11 @@ impl Condition {
         self.inner.leave(notified)
     }
 
+    /// How many sleep and have not been notified.
+    fn sleepers(&self) -> usize {
+        self.inner.waiters()
+    }
+
     /// Wakes at most `n` sleepers; how many.
     fn notify(&self, n: u32) -> u32 {
         self.inner.notify(n)
@@ -391,17 +397,6 @@ impl Event {
 }
 
 const EINVAL: i32 = 22;
-
-/// A flag that may be any Python object.
-struct Truth(bool);
-
-impl<'py> FromPyObject<'_, 'py> for Truth {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        object.is_truthy().map(Self)
-    }
-}
 
 fn too_often(error: manycore::Error) -> PyErr {
     if error.is_misuse() {

@@ -185,6 +185,13 @@ impl Condition {
         self.raw.block()
     }
 
+    /// How many threads wait and have not been notified: as many as there were a moment ago,
+    /// unless the caller holds the lock.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        self.raw.used().iter().filter(|slot| slot.is_waiting()).count()
+    }
+
     /// Makes the calling thread one that waits; it holds the lock.
     ///
     /// # Errors
