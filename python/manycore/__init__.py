@@ -6,15 +6,18 @@ with ``python -m manycore program.py``.
 
 import sys
 
+# First of all: it decides what the other modules are.
+from . import _choice as _choice  # isort: split
+
 from . import _stdlib as _stdlib
 from . import context as context
 from . import process as process
 from . import reduction as reducer
 from . import reduction as reduction
-from ._engine import __version__ as __version__
 from ._errors import OwnerDied, RemoteError, WorkerDied
 from ._install import install
 
+__version__ = _choice.version()
 _context = context._default_context
 
 # Every name of the API is an attribute of the default context.

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 
-from . import context
+from . import _stdlib, context
 from ._install import install
 
 _USAGE = """\
@@ -23,8 +23,9 @@ def main(arguments: list[str]) -> None:
     options = _parse(arguments)
     if options.start_method is not None:
         # By the environment, so that it holds in every descendant.
-        os.environ[context.START_METHOD_VARIABLE] = options.start_method
-        context._default_context._default_context = context._choose()
+        os.environ[_stdlib.START_METHOD_VARIABLE] = options.start_method
+        chosen = context._concrete_contexts[options.start_method]
+        context._default_context._default_context = chosen
     install()
     target, *sys.argv[1:] = options.program
     if options.module:

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.machinery
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from . import _stdlib
+from . import _alias, _choice, _stdlib
 
 __all__ = ["install", "is_installed"]
 
 
-class _Alias:
-    """Loads a module by handing out another one."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._spec: importlib.machinery.ModuleSpec | None = None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self._target)
-        self._spec = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        # The import system has just written the alias's spec over the module's own.
-        module.__spec__ = self._spec
-
-
-# Not derived from importlib.abc, which is the slowest import of all that we would need.
 class _Finder:
     """Finds ``multiprocessing`` and ``multiprocessing.<name>`` here."""
 
@@ -42,11 +23,12 @@ class _Finder:
         if package != "multiprocessing" or "." in name:
             return None
         find_in = importlib.machinery.PathFinder.find_spec
+        if name in _stdlib.SHARED:
+            return find_in(fullname, _stdlib.package.__path__)
         ours = f"{__package__}.{name}" if name else str(__package__)
         if name and find_in(ours, sys.modules[str(__package__)].__path__) is None:
             return find_in(fullname, _stdlib.package.__path__)
-        alias: Any = _Alias(ours)
-        return importlib.machinery.ModuleSpec(fullname, alias)
+        return _alias.spec(fullname, ours)
 
 
 def is_installed() -> bool:
@@ -58,9 +40,10 @@ def install() -> None:
     """Makes ``multiprocessing`` mean manycore, here and in all processes started from here.
 
     Call it before the modules that use ``multiprocessing`` are imported: what they have imported
-    already stays the standard library's. A second call does nothing.
+    already stays the standard library's. A second call does nothing, and neither does any where
+    manycore has no engine: ``multiprocessing`` is then what manycore is.
     """
-    if is_installed():
+    if is_installed() or not _choice.HAS_ENGINE:
         return
     for full_name, module in list(sys.modules.items()):
         name = full_name.partition(".")[2] if full_name.startswith("multiprocessing.") else ""

@@ -13,7 +13,7 @@ import multiprocessing as package
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 # Those that everything needs; the package itself has imported them already.
 from multiprocessing import context as _context
@@ -39,6 +39,9 @@ SHARED = frozenset(
     )
 )
 
+#: Names the start method that programs use which choose none themselves.
+START_METHOD_VARIABLE = "MANYCORE_START_METHOD"
+
 # We use more of them than their type stubs know.
 context: Any = _context
 process: Any = _process
@@ -58,6 +61,16 @@ def load(name: str) -> Any:
         if name not in _loaded:
             _loaded[name] = _import(f"multiprocessing.{name}")
         return _loaded[name]
+
+
+def start_method_of_environment(contexts: Mapping[str, object]) -> str | None:
+    """The start method that the environment names for programs that choose none."""
+    method = os.environ.get(START_METHOD_VARIABLE)
+    if method and method not in contexts:
+        raise ValueError(
+            f"{START_METHOD_VARIABLE}={method!r}: a start method is one of {', '.join(contexts)}"
+        )
+    return method or None
 
 
 def keep(name: str, module: ModuleType) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _engine, _stdlib
 
-__all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
+__all__ = ["Client", "Listener", "Pipe", "wait"]
 
 _original = _stdlib.connection
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import AuthenticationError as AuthenticationError
@@ -27,9 +26,6 @@ __all__ = ()
 
 #: What an import that fails in the fork server does.
 OnError: TypeAlias = Literal["ignore", "warn", "fail"]
-
-#: Names the start method that programs use which choose none themselves.
-START_METHOD_VARIABLE = "MANYCORE_START_METHOD"
 
 process = _stdlib.process
 reduction = _stdlib.reduction
@@ -344,21 +340,11 @@ _concrete_contexts: dict[str, _Context] = {
 
 def _choose() -> _Context:
     """The context that the environment names, else the one of the running Python."""
-    named = _named_by_environment()
-    return _concrete_contexts[named or _stdlib.context._default_context._default_context._name]
+    method = _stdlib.start_method_of_environment(_concrete_contexts)
+    return _concrete_contexts[method or _stdlib.context._default_context._default_context._name]
 
 
-def _named_by_environment() -> str | None:
-    method = os.environ.get(START_METHOD_VARIABLE)
-    if method and method not in _concrete_contexts:
-        raise ValueError(
-            f"{START_METHOD_VARIABLE}={method!r}: a start method is one of "
-            + ", ".join(_concrete_contexts)
-        )
-    return method or None
-
-
-_named_by_environment()  # A wrong name is said at once.
+_stdlib.start_method_of_environment(_concrete_contexts)  # A wrong one is said at once.
 _default_context = DefaultContext()
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from . import _engine, _stdlib
 from ._block import BufferWrapper
 
-__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+__all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
 SEM_VALUE_MAX = _engine.SEM_VALUE_MAX
 RECURSIVE_MUTEX, SEMAPHORE = range(2)
