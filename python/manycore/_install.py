@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import sys
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +32,38 @@ class _Finder:
         return _alias.spec(fullname, ours)
 
 
+def _adopt_contexts() -> None:
+    """Makes ours of the standard library's contexts, to which the functions there are bound."""
+    from . import context
+
+    theirs = _stdlib.context
+    _send_as_ours(theirs.Process, context.Process)
+    for name, ours in context._concrete_contexts.items():
+        their = theirs._concrete_contexts[name]
+        _send_as_ours(their.Process, ours.Process)
+        their.__class__ = type(ours)
+    default, our_default = theirs._default_context, context._default_context
+    if (chosen := default._actual_context) is not None and our_default._actual_context is None:
+        our_default._actual_context = context._concrete_contexts[chosen._name]
+    default.__class__ = type(our_default)
+    # From now on there is one default start method.
+    default.__dict__ = our_default.__dict__
+
+
+def _send_as_ours(theirs: type[BaseProcess], ours: type[BaseProcess]) -> None:
+    """Has children know a process of their class by the name that ours has now."""
+
+    def reduce(process: BaseProcess) -> tuple[Any, ...]:
+        cls = ours if type(process) is theirs else type(process)
+        return _without_init, (cls,), process.__dict__
+
+    theirs.__reduce__ = reduce  # type: ignore[method-assign, assignment]
+
+
+def _without_init(cls: type[BaseProcess]) -> BaseProcess:
+    return cls.__new__(cls)
+
+
 def is_installed() -> bool:
     """Whether ``multiprocessing`` means manycore in this process."""
     return any(isinstance(finder, _Finder) for finder in sys.meta_path)
@@ -39,19 +72,27 @@ def is_installed() -> bool:
 def install() -> None:
     """Makes ``multiprocessing`` mean manycore, here and in all processes started from here.
 
-    Call it before the modules that use ``multiprocessing`` are imported: what they have imported
-    already stays the standard library's. A second call does nothing, and neither does any where
-    manycore has no engine: ``multiprocessing`` is then what manycore is.
+    A module that has imported ``multiprocessing`` before gets manycore by the functions and the
+    contexts that it has. Only classes that it has imported from submodules, such as
+    ``multiprocessing.pool.Pool``, stay the standard library's. A second call does nothing, and
+    neither does any where manycore has no engine: ``multiprocessing`` is then what manycore is.
     """
     if is_installed() or not _choice.HAS_ENGINE:
         return
+    ours = sys.modules[str(__package__)]
     for full_name, module in list(sys.modules.items()):
         name = full_name.partition(".")[2] if full_name.startswith("multiprocessing.") else ""
         if not name or "." in name:
             continue
         _stdlib.keep(name, module)
-        if name not in _stdlib.SHARED:
+        if name in _stdlib.SHARED:
+            # An import that finds it loaded leaves the package as it is.
+            setattr(ours, name, module)
+        else:
             del sys.modules[full_name]
-    sys.modules["multiprocessing"] = sys.modules[str(__package__)]
+    sys.modules["multiprocessing"] = ours
+    _adopt_contexts()
+    for name in set(ours.__all__) & vars(_stdlib.package).keys():
+        setattr(_stdlib.package, name, getattr(ours, name))
     finder: Any = _Finder()
     sys.meta_path.insert(0, finder)

@@ -104,8 +104,10 @@ def _import(full_name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(f"No module named {full_name!r}", name=full_name)
     module = module_from_spec(spec)
-    if full_name.partition(".")[2] in SHARED:
+    name = full_name.partition(".")[2]
+    if name in SHARED:
         sys.modules[full_name] = module
+        setattr(sys.modules["multiprocessing"], name, module)
     spec.loader.exec_module(module)
     return module
 

@@ -341,9 +341,18 @@ _concrete_contexts: dict[str, _Context] = {
 def _choose() -> _Context:
     """The context that the environment names, else the one of the running Python."""
     method = _stdlib.start_method_of_environment(_concrete_contexts)
-    return _concrete_contexts[method or _stdlib.context._default_context._default_context._name]
+    return _concrete_contexts[method or _default_of_python()._name]
 
 
+def _default_of_python() -> Any:
+    # A function from Python 3.14 on.
+    if (find := getattr(_stdlib.context, "_get_platform_default_context", None)) is not None:
+        return find()
+    return _PYTHONS_DEFAULT
+
+
+# Taken now: `install` makes the standard library's context ours.
+_PYTHONS_DEFAULT = vars(_stdlib.context._default_context).get("_default_context")
 _stdlib.start_method_of_environment(_concrete_contexts)  # A wrong one is said at once.
 _default_context = DefaultContext()
 
