@@ -50,6 +50,20 @@ def _adopt_contexts() -> None:
     default.__dict__ = our_default.__dict__
 
 
+def _adopt_queues(theirs: ModuleType) -> None:
+    """Makes subclasses of their queues, such as that of ``concurrent.futures``, ones of ours.
+
+    They are that in a child, which has `install` called before it imports them.
+    """
+    from . import queues
+
+    for name in queues.__all__:
+        their, our = getattr(theirs, name), getattr(queues, name)
+        for cls in their.__subclasses__():
+            if cls.__module__ not in (theirs.__name__, queues.__name__):
+                cls.__bases__ = tuple(our if base is their else base for base in cls.__bases__)
+
+
 def _send_as_ours(theirs: type[BaseProcess], ours: type[BaseProcess]) -> None:
     """Has children know a process of their class by the name that ours has now."""
 
@@ -80,6 +94,9 @@ def install() -> None:
     if is_installed() or not _choice.HAS_ENGINE:
         return
     ours = sys.modules[str(__package__)]
+    _adopt_contexts()
+    if (queues := sys.modules.get("multiprocessing.queues")) is not None:
+        _adopt_queues(queues)
     for full_name, module in list(sys.modules.items()):
         name = full_name.partition(".")[2] if full_name.startswith("multiprocessing.") else ""
         if not name or "." in name:
@@ -91,7 +108,6 @@ def install() -> None:
         else:
             del sys.modules[full_name]
     sys.modules["multiprocessing"] = ours
-    _adopt_contexts()
     for name in set(ours.__all__) & vars(_stdlib.package).keys():
         setattr(_stdlib.package, name, getattr(ours, name))
     finder: Any = _Finder()
