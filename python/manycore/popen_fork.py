@@ -43,7 +43,7 @@ class Popen:
     def _launch(self, process_obj: BaseProcess) -> None:
         lifeline = _engine.lifeline()
         sys.audit("os.fork")
-        child = _engine.fork()
+        child = _fork()
         if child is None:
             run_child(lambda: self._bootstrap(process_obj, lifeline))
         self._started(child)
@@ -101,6 +101,19 @@ class Popen:
     def close(self) -> None:
         """Closes the sentinel."""
         self._child = None
+
+
+def _fork() -> _engine.Child | None:
+    """Forks. The child keeps the resource tracker; from Python 3.14 on that has to be asked for."""
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    intent = getattr(tracker, "_fork_intent", None)
+    if intent is None:
+        return _engine.fork()
+    intent.preserve_fd = True
+    try:
+        return _engine.fork()
+    finally:
+        intent.preserve_fd = False
 
 
 def grace_ms(process_obj: BaseProcess) -> int:
