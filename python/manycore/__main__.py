@@ -14,6 +14,8 @@ from importlib.machinery import BuiltinImporter, SourceFileLoader
 from . import _stdlib, context
 from ._install import install
 
+__all__ = ["main"]
+
 _USAGE = """\
 python -m manycore [--start-method METHOD] program.py [argument ...]
        python -m manycore [--start-method METHOD] -m module [argument ...]

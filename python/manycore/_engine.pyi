@@ -140,10 +140,10 @@ class Condition:
         """Sleeps, without the lock, at most `timeout` seconds; whether it was notified."""
     def leave(self, notified: bool) -> bool:
         """Says, with the lock again, that the caller is awake; whether it had been notified."""
-    def sleepers(self) -> int:
-        """How many sleep and have not been notified."""
     def notify(self, n: int) -> int:
         """Wakes at most `n` sleepers; how many."""
+    def waiters(self) -> int:
+        """How many have entered and not left."""
     @property
     def block(self) -> Block: ...
 

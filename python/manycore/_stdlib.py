@@ -107,8 +107,9 @@ def _import(full_name: str) -> ModuleType:
     name = full_name.partition(".")[2]
     if name in SHARED:
         sys.modules[full_name] = module
-        setattr(sys.modules["multiprocessing"], name, module)
     spec.loader.exec_module(module)
+    if name in SHARED:
+        setattr(sys.modules["multiprocessing"], name, module)
     return module
 
 

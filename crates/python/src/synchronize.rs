@@ -334,14 +334,14 @@ impl Condition {
         self.inner.leave(notified)
     }
 
-    /// How many sleep and have not been notified.
-    fn sleepers(&self) -> usize {
-        self.inner.waiters()
-    }
-
     /// Wakes at most `n` sleepers; how many.
     fn notify(&self, n: u32) -> u32 {
         self.inner.notify(n)
+    }
+
+    /// How many have entered and not left.
+    fn waiters(&self) -> usize {
+        self.inner.waiters()
     }
 
     #[getter]

@@ -185,13 +185,6 @@ impl Condition {
         self.raw.block()
     }
 
-    /// How many threads wait and have not been notified: as many as there were a moment ago,
-    /// unless the caller holds the lock.
-    #[must_use]
-    pub fn waiters(&self) -> usize {
-        self.raw.used().iter().filter(|slot| slot.is_waiting()).count()
-    }
-
     /// Makes the calling thread one that waits; it holds the lock.
     ///
     /// # Errors
@@ -230,6 +223,14 @@ impl Condition {
     /// As `leave`, for a thread that could not get the lock again.
     fn give_up(&self) -> bool {
         self.raw.mine().is_some_and(|slot| slot.state.swap(FREE, Ordering::Relaxed) == NOTIFIED)
+    }
+
+    /// How many threads have entered and not left, notified ones too. Without the lock it is a
+    /// glimpse.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        let is_taken = |slot: &&Slot| slot.state.load(Ordering::Relaxed) != FREE;
+        self.raw.used().iter().filter(is_taken).count()
     }
 
     /// Tells the `n` threads that wait longest; the caller holds the lock. How many it told.
