@@ -65,7 +65,7 @@ class _Finder:
 
 
 def _do_without(reason: str) -> None:
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder())
     default = _stdlib.context._default_context
     contexts = _stdlib.context._concrete_contexts
     if (method := _stdlib.start_method_of_environment(contexts)) is not None:

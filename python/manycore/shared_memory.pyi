@@ -1,0 +1,3 @@
+"""Named shared memory. The standard library's."""
+
+from multiprocessing.shared_memory import *
