@@ -16,16 +16,12 @@ from . import reduction as reducer
 from . import reduction as reduction
 from ._errors import OwnerDied, RemoteError, WorkerDied
 from ._install import install
+from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 
 __version__ = _choice.version()
 _context = context._default_context
 
 # Every name of the API is an attribute of the default context.
-AuthenticationError = _context.AuthenticationError
-BufferTooShort = _context.BufferTooShort
-Process = _context.Process
-ProcessError = _context.ProcessError
-TimeoutError = _context.TimeoutError
 Array = _context.Array
 Barrier = _context.Barrier
 BoundedSemaphore = _context.BoundedSemaphore

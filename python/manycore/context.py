@@ -14,13 +14,23 @@ from multiprocessing.context import assert_spawning as assert_spawning
 from multiprocessing.context import get_spawning_popen as get_spawning_popen
 from multiprocessing.context import set_spawning_popen as set_spawning_popen
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from . import _stdlib
 
 if TYPE_CHECKING:
+    import ctypes
+    from _ctypes import _CData, _SimpleCData
+    from logging import Logger
+    from multiprocessing.sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
+
     from . import managers, pool, queues, synchronize
     from .connection import Connection
+
+    _CT = TypeVar("_CT", bound=_CData)
+    # A lock of ours, or any object with its methods.
+    _LockLike: TypeAlias = synchronize.Lock | synchronize.RLock
+_T = TypeVar("_T")
 
 __all__ = ()
 
@@ -35,6 +45,13 @@ class _Process(BaseProcess):
     """What our processes add to the standard library's: the child's start method is ours, too."""
 
     _start_method: str | None = None
+
+    if TYPE_CHECKING:  # what the base class has
+
+        @staticmethod
+        def _Popen(process_obj: BaseProcess) -> Any: ...
+        @staticmethod
+        def _after_fork() -> None: ...
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         if self._start_method is not None:
@@ -102,17 +119,49 @@ _Base: Any = BaseContext
 class _Context(_Base):  # type: ignore[misc]
     """The factories, over our own classes."""
 
-    Process: Any
+    Process: type[_Process]
     _name: str
 
-    def get_context(self, method: str | None = None) -> Any:
-        """The context with this start method; without a method, this one."""
+    if TYPE_CHECKING:  # what the base class has
+        reducer: Any
+
+        def cpu_count(self) -> int: ...
+        def get_start_method(self, allow_none: bool = False) -> Any: ...
+        def set_start_method(self, method: str | None, force: bool = False) -> None: ...
+        @staticmethod
+        def current_process() -> BaseProcess: ...
+        @staticmethod
+        def parent_process() -> BaseProcess | None: ...
+        @staticmethod
+        def active_children() -> list[BaseProcess]: ...
+
+    @overload
+    def get_context(self, method: None = None) -> _Context: ...
+    @overload
+    def get_context(self, method: Literal["fork"]) -> ForkContext: ...
+    @overload
+    def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
+    @overload
+    def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
+    @overload
+    def get_context(self, method: str | None) -> _Context: ...
+    def get_context(self, method: str | None = None) -> _Context:
+        """The context with this start method; without a method, this one.
+
+        For the default context that is the one with the default start method, which this settles.
+
+        Raises:
+            ValueError: There is no such start method.
+        """
         if method is None:
-            return self
+            return self._concrete()
         try:
             return _concrete_contexts[method]
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
+
+    def _concrete(self) -> _Context:
+        return self
 
     def Manager(self) -> managers.SyncManager:
         """A started manager: a server process whose objects other processes share by proxies."""
@@ -205,24 +254,91 @@ class _Context(_Base):  # type: ignore[misc]
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
 
+    @overload
+    def RawValue(self, typecode_or_type: type[_CT], *args: Any) -> _CT: ...
+    @overload
+    def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object in shared memory."""
         from .sharedctypes import RawValue
 
         return RawValue(typecode_or_type, *args)
 
+    @overload
+    def RawArray(
+        self, typecode_or_type: type[_CT], size_or_initializer: int | Sequence[Any]
+    ) -> ctypes.Array[_CT]: ...
+    @overload
+    def RawArray(self, typecode_or_type: str, size_or_initializer: int | Sequence[Any]) -> Any: ...
     def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
         """A ctypes array in shared memory."""
         from .sharedctypes import RawArray
 
         return RawArray(typecode_or_type, size_or_initializer)
 
+    @overload
+    def Value(self, typecode_or_type: type[_CT], *args: Any, lock: Literal[False]) -> _CT: ...
+    @overload
+    def Value(
+        self,
+        typecode_or_type: type[_SimpleCData[_T]],
+        *args: Any,
+        lock: Literal[True] | _LockLike = True,
+    ) -> Synchronized[_T]: ...
+    @overload
+    def Value(
+        self, typecode_or_type: str, *args: Any, lock: Literal[True] | _LockLike = True
+    ) -> Synchronized[Any]: ...
+    @overload
+    def Value(
+        self, typecode_or_type: str | type[_CData], *args: Any, lock: bool | _LockLike = True
+    ) -> Any: ...
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A ctypes object in shared memory with a lock."""
         from .sharedctypes import Value
 
         return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
+    @overload
+    def Array(
+        self,
+        typecode_or_type: type[_CT],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[False],
+    ) -> ctypes.Array[_CT]: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: type[ctypes.c_char],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | _LockLike = True,
+    ) -> SynchronizedString: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: type[_SimpleCData[_T]],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | _LockLike = True,
+    ) -> SynchronizedArray[_T]: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: str,
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | _LockLike = True,
+    ) -> SynchronizedArray[Any]: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: str | type[_CData],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: bool | _LockLike = True,
+    ) -> Any: ...
     def Array(
         self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
     ) -> Any:
@@ -238,13 +354,15 @@ class _Context(_Base):  # type: ignore[misc]
 
             freeze_support()
 
-    def get_logger(self) -> Any:
+    def get_logger(self) -> Logger:
         """The package's logger."""
-        return _stdlib.util.get_logger()
+        logger: Logger = _stdlib.util.get_logger()
+        return logger
 
-    def log_to_stderr(self, level: int | str | None = None) -> Any:
+    def log_to_stderr(self, level: int | str | None = None) -> Logger:
         """Has the package's logger print to stderr, and returns it."""
-        return _stdlib.util.log_to_stderr(level)
+        logger: Logger = _stdlib.util.log_to_stderr(level)
+        return logger
 
     def allow_connection_pickling(self) -> None:
         """Makes connections and sockets picklable."""
@@ -305,10 +423,7 @@ class DefaultContext(_Context):
     def _default_context(self) -> _Context:
         return _choose()
 
-    def get_context(self, method: str | None = None) -> Any:
-        """The context with this start method; without a method, the default one."""
-        if method is not None:
-            return super().get_context(method)
+    def _concrete(self) -> _Context:
         if self._actual_context is None:
             self._actual_context = self._default_context
         return self._actual_context
