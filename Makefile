@@ -62,7 +62,7 @@ lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, and the rules between th
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing/program.py
-	$(BIN)/stubtest manycore --allowlist tests/typing/stubtest.txt
+	MYPYPATH=python $(BIN)/stubtest manycore --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest.txt
 	@if cargo tree -p manycore | grep pyo3; then echo "the engine must not know Python" >&2; exit 1; fi
 	@if grep -rnE '\b(libc::[a-z_{]|rustix::)' crates/*/src --include='*.rs' \
 		| grep -v '^crates/manycore/src/sys/'; then \

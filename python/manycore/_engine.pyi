@@ -1,13 +1,39 @@
 """The engine, as Python sees it. For the other modules of this package only."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
+
+__all__ = [
+    "SEM_VALUE_MAX",
+    "Block",
+    "Child",
+    "Condition",
+    "Event",
+    "ForkServer",
+    "Job",
+    "Lock",
+    "Pool",
+    "Queue",
+    "RLock",
+    "Semaphore",
+    "__version__",
+    "fork",
+    "lifeline",
+    "poll",
+    "recv_bytes",
+    "send_bytes",
+    "serve",
+    "serve_pool",
+    "spawn",
+    "watch_lifeline",
+]
 
 __version__: str
 SEM_VALUE_MAX: int
 
+@final
 class Block:
     """Zeroed shared memory; its bytes are its buffer."""
 
@@ -20,6 +46,7 @@ class Block:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class Child:
     """A process that this one started."""
 
@@ -33,6 +60,7 @@ class Child:
     def signal(self, signo: int) -> None:
         """Sends a signal; nothing happens if the process has ended."""
 
+@final
 class ForkServer:
     """A process that forks at our request."""
 
@@ -61,6 +89,7 @@ def watch_lifeline(fd: int, grace_ms: int) -> None:
 def serve(control: int) -> tuple[bytes, list[int]] | None:
     """Serves as a fork server; the request in a new process, None when it is not needed."""
 
+@disjoint_base
 class Lock:
     """A lock that anybody may release."""
 
@@ -84,6 +113,7 @@ class Lock:
     def _get_value(self) -> int: ...
     def _is_zero(self) -> bool: ...
 
+@disjoint_base
 class RLock:
     """A lock that its owner may take again."""
 
@@ -107,6 +137,7 @@ class RLock:
     def _get_value(self) -> int: ...
     def _is_zero(self) -> bool: ...
 
+@disjoint_base
 class Semaphore:
     """A counter that is never below zero."""
 
@@ -130,6 +161,7 @@ class Semaphore:
     def _get_value(self) -> int: ...
     def _is_zero(self) -> bool: ...
 
+@final
 class Condition:
     """Those who wait for a condition, counted."""
 
@@ -147,6 +179,7 @@ class Condition:
     @property
     def block(self) -> Block: ...
 
+@disjoint_base
 class Event:
     """A flag that can be waited for."""
 
@@ -162,6 +195,7 @@ class Event:
     @property
     def block(self) -> Block: ...
 
+@final
 class Queue:
     """A first-in first-out queue of byte strings."""
 
@@ -186,6 +220,7 @@ def recv_bytes(fd: int, maxlength: int | None = None) -> bytes | None:
 def poll(fd: int, timeout: float | None = 0.0) -> bool:
     """Waits at most `timeout` seconds until there is something to read."""
 
+@final
 class Job:
     """One call of a pool's API: its tasks and their outcomes."""
 
@@ -206,6 +241,7 @@ class Job:
     def end(self) -> None:
         """No more items come."""
 
+@final
 class Pool:
     """The work of a pool; ``staff`` has ``start(link, socket, hall) -> Child``, ``ended(pid)``."""
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import wait as wait
 
     class _Connection(_TheirConnection[Any, Any]):
-        _handle: int
+        _handle: Any
 
         def _check_closed(self) -> None: ...
         def _check_readable(self) -> None: ...

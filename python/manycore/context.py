@@ -46,13 +46,6 @@ class _Process(BaseProcess):
 
     _start_method: str | None = None
 
-    if TYPE_CHECKING:  # what the base class has
-
-        @staticmethod
-        def _Popen(process_obj: BaseProcess) -> Any: ...
-        @staticmethod
-        def _after_fork() -> None: ...
-
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         if self._start_method is not None:
             _force_start_method(self._start_method)
@@ -65,11 +58,15 @@ class Process(_Process):
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
-        return _default_context.get_context().Process._Popen(process_obj)
+        return _default_process()._Popen(process_obj)
 
     @staticmethod
     def _after_fork() -> None:
-        _default_context.get_context().Process._after_fork()
+        _default_process()._after_fork()
+
+
+def _default_process() -> Any:
+    return _default_context.get_context().Process
 
 
 class ForkProcess(_Process):

@@ -457,7 +457,7 @@ class ApplyResult(Generic[_T]):
         value: _T = self._job.value()
         return value
 
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
+    __class_getitem__: Any = classmethod(GenericAlias)
 
 
 AsyncResult = ApplyResult
