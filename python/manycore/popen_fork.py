@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _engine, _stdlib
 
@@ -46,7 +46,7 @@ class Popen:
         lifeline = _engine.lifeline()
         _finish_import()
         sys.audit("os.fork")
-        child = _engine.fork()
+        child = _fork()
         if child is None:
             _forget_imports()
             run_child(lambda: self._bootstrap(process_obj, lifeline))
@@ -133,6 +133,19 @@ def _forget_imports() -> None:
                 spec._initializing = False
 
 
+def _fork() -> _engine.Child | None:
+    """Forks. The child keeps the resource tracker; from Python 3.14 on that has to be asked for."""
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    intent = getattr(tracker, "_fork_intent", None)
+    if intent is None:
+        return _engine.fork()
+    intent.preserve_fd = True
+    try:
+        return _engine.fork()
+    finally:
+        intent.preserve_fd = False
+
+
 def grace_ms(process_obj: BaseProcess) -> int:
     """How long this child may outlive its parent, in milliseconds; pool workers may not at all."""
     grace: int = getattr(process_obj, "_grace_ms", GRACE_MS)
@@ -154,3 +167,7 @@ def run_child(run: Callable[[], int]) -> NoReturn:
             atexit._run_exitfuncs()
         _stdlib.util._flush_std_streams()
         os._exit(code)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("popen_fork")

@@ -6,6 +6,7 @@ import os
 import sys
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from . import _engine, _peers, _stdlib, popen_fork, spawn
 
@@ -74,19 +75,19 @@ def pickle_for_child(popen: popen_fork.Popen, process_obj: BaseProcess) -> int:
         preparation["environ"] = dict(os.environb)
     set_spawning_popen(popen)  # type: ignore[arg-type]
     try:
-        content = bytes(_stdlib.reduction.ForkingPickler.dumps(preparation))
-        content += _peers.dumps(process_obj, peer, popen.forget_shared)
+        prepared = _stdlib.reduction.ForkingPickler.dumps(preparation)
+        pickled = _peers.dumps(process_obj, peer, popen.forget_shared)
     finally:
         set_spawning_popen(None)
-    return anonymous_file(content)
+    return anonymous_file(prepared, pickled)
 
 
-def anonymous_file(content: bytes | memoryview) -> int:
-    """A descriptor from which ``content`` can be read."""
+def anonymous_file(*parts: bytes | memoryview) -> int:
+    """A descriptor from which the parts can be read, one after the other."""
     fd = os.memfd_create("manycore-process")
     try:
         with open(fd, "wb", closefd=False) as file:
-            file.write(content)
+            file.writelines(parts)
         os.lseek(fd, 0, os.SEEK_SET)
     except BaseException:
         os.close(fd)
@@ -106,3 +107,7 @@ def tracker_fd() -> int | None:
     if "multiprocessing.resource_tracker" in sys.modules:
         return _stdlib.resource_tracker._resource_tracker._fd  # type: ignore[no-any-return]
     return None
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("popen_spawn_posix")
