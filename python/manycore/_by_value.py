@@ -282,9 +282,17 @@ def _home(func: FunctionType) -> str | None:
     return module.__name__
 
 
-@functools.cache
+_importable: dict[str, bool] = {}
+
+
 def _is_importable(name: str) -> bool:
     """Whether a fresh process finds the same module, and not only what somebody put here."""
+    if name not in _importable:
+        _importable[name] = _finds_again(name)
+    return _importable[name]
+
+
+def _finds_again(name: str) -> bool:
     spec = getattr(sys.modules[name], "__spec__", None)
     package = name.rpartition(".")[0]
     path = getattr(sys.modules.get(package), "__path__", None) if package else None

@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "fork",
     "lifeline",
+    "names_unknown",
     "poll",
     "recv_bytes",
     "send_bytes",

@@ -31,7 +31,7 @@ __all__ = [
 REFUSALS = (pickle.PicklingError, AttributeError, TypeError)
 
 #: What pickle takes by its name.
-_DEFINITIONS = (FunctionType, type, _lru_cache_wrapper)
+_DEFINITIONS: Any = (FunctionType, type, _lru_cache_wrapper)
 
 
 class Peer:
@@ -39,13 +39,14 @@ class Peer:
 
     #: Functions and classes of the main module that the reader is known to have, by name. None
     #: if everything that names the main module has to be looked at.
-    known: dict[str, Any] | None = None
+    known: dict[str, Any] | None
     #: Whether the main module's definitions go by value, with the globals that they use.
     by_value = False
     #: Whether the reader is this process's parent.
     is_parent = False
 
     def __init__(self) -> None:
+        self.known = None
         #: Globals that every such process has been sent at its start.
         self.given: set[str] = set()
 
@@ -80,17 +81,17 @@ class Importer(Peer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: dict[str, Any] = _imported
+        self.known = _imported
 
     def resolves(self, name: str, value: object) -> bool:
         """Whether the reader has this function or class of the main module by this name."""
-        if self.known.get(name) is value:
+        if _imported.get(name) is value:
             return True
         source = _main.source()
         if _is_definition(value) and source is not None and not source.defines(name, value):
             return False
         if isinstance(value, _DEFINITIONS):
-            self.known[name] = value
+            _imported[name] = value
         return True
 
     def has(self, name: str) -> bool:
