@@ -347,11 +347,12 @@ fn run_task(worker: &mut Worker, task: &Task, call: Call) -> Result<()> {
         Ok(bytes) => (false, bytes),
         Err(message) => (true, postcard::to_stdvec(&message).unwrap_or_default()),
     };
-    let sent = retry(|| worker.reply(task, raised, 0, &Payload { body: &[&bytes], buffers: &[] }));
+    let sent =
+        retry(|| worker.reply(task, raised, 0, &Payload { body: &[&bytes], ..Payload::default() }));
     sent.or_else(|error| {
         // No memory for a large result, most likely; there is room for the reason.
         let reason = postcard::to_stdvec(&error.to_string()).unwrap_or_default();
-        retry(|| worker.reply(task, true, 0, &Payload { body: &[&reason], buffers: &[] }))
+        retry(|| worker.reply(task, true, 0, &Payload { body: &[&reason], ..Payload::default() }))
     })
 }
 

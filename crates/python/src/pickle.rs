@@ -47,7 +47,7 @@ impl Pickled {
     /// Calls `f` with the bytes.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&Payload<'_>) -> R) -> R {
         if self.pieces.is_empty() && self.buffers.is_empty() {
-            return f(&Payload { body: &[&self.bytes], buffers: &[] });
+            return f(&Payload { body: &[&self.bytes], ..Payload::default() });
         }
         let buffers: Vec<&[u8]> = self.buffers.iter().map(slice).collect();
         let mut body = Vec::with_capacity(2 * self.pieces.len() + 1);

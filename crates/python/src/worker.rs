@@ -143,7 +143,7 @@ impl<'py> Serving<'_, 'py> {
 
     fn refuse(&mut self, py: Python<'py>, error: PyErr) -> PyResult<()> {
         let report = self.report(error, py)?;
-        let payload = Payload { body: &[report.as_bytes()], buffers: &[] };
+        let payload = Payload { body: &[report.as_bytes()], ..Payload::default() };
         until_done(py, || self.worker.refuse(&payload))
     }
 
@@ -155,7 +155,7 @@ impl<'py> Serving<'_, 'py> {
             }),
             Err(error) => {
                 let report = self.report(error, py)?;
-                let payload = Payload { body: &[report.as_bytes()], buffers: &[] };
+                let payload = Payload { body: &[report.as_bytes()], ..Payload::default() };
                 until_done(py, || self.worker.reply(task, true, 0, &payload))
             }
         }

@@ -1,5 +1,4 @@
-//! The link between a parent and one worker: a ring each way, a socket for the slabs'
-//! descriptors, and a few words about what the worker is doing.
+//! The link between a parent and one worker: a ring each way, a socket for descriptors, and a few words about what the worker is doing.
 //!
 //! Nothing here is shared with another worker, so a worker that is killed at any instruction
 //! harms its own link only.
@@ -7,9 +6,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::descriptors::{DescriptorWriter, Received};
+use super::mail::Mail;
 use super::message::{Head, Kind, Layout, Message, OwnedPayload, Payload, Wire};
-use super::slab::{SlabReader, SlabWriter};
-use crate::memory::Segment;
+use super::slab::SlabWriter;
+use crate::memory::{Descriptor, Segment};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::{Consumer, Memory, Producer};
 use crate::sync::Doorbell;
@@ -44,23 +45,93 @@ struct Control {
 struct Sender {
     ring: Producer,
     slabs: SlabWriter,
+    descriptors: DescriptorWriter,
+    /// Where the ring was when the other side was last asked to take in what is on the socket.
+    asked: u64,
 }
 
 impl Sender {
+    /// If there is a hall, its supervisor is woken when a descriptor that was sent has ended.
+    fn new(ring: Memory, socket: Arc<OwnedFd>, hall: Option<Hall>) -> Self {
+        let slabs = SlabWriter::new(Arc::clone(&socket));
+        let descriptors = DescriptorWriter::new(socket, hall);
+        Self { ring: Producer::new(ring), slabs, descriptors, asked: 0 }
+    }
+
     /// Sends a message; false if there is no room for it now.
     fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<bool> {
         let body = payload.body.iter().map(|part| part.len()).sum();
         let lengths = payload.buffers.iter().map(|buffer| buffer.len());
-        let layout = Layout::of(body, lengths)
+        let layout = Layout::of(body, lengths, payload.descriptors.len())
             .ok_or_else(|| Error::misuse("a message of more than 2^64 bytes"))?;
-        let buffers = payload.buffers.len() as u64;
-        let mut wire = Wire { head, slab: 0, body: body as u64, buffers, len: layout.len as u64 };
+        let wire = Wire {
+            head,
+            slab: 0,
+            body: body as u64,
+            buffers: payload.buffers.len() as u64,
+            descriptors: payload.descriptors.len() as u64,
+            len: layout.len as u64,
+        };
+        if !payload.descriptors.is_empty() && !self.send_descriptors(payload)? {
+            return Ok(false);
+        }
         if layout.len <= INLINE && payload.buffers.is_empty() {
             return Ok(self.send_inline(&wire, payload));
         }
-        let table: Vec<u8> =
-            payload.buffers.iter().flat_map(|b| (b.len() as u64).to_le_bytes()).collect();
-        let pieces = pieces(&table, payload, &layout);
+        self.send_in_slab(wire, payload, &layout)
+    }
+
+    /// Sends the descriptors that the other side does not have yet.
+    fn send_descriptors(&mut self, payload: &Payload<'_>) -> Result<bool> {
+        let sent = self.descriptors.send(payload.descriptors)?;
+        // Nothing else that it has to read might make it look at the socket.
+        if !sent && self.ring.released() >= self.asked && self.push_bare(Head::new(Kind::TakeIn)) {
+            self.asked = self.ring.position();
+        }
+        Ok(sent)
+    }
+
+    fn push_bare(&mut self, head: Head) -> bool {
+        self.ring.push(&[&Wire::bare(head).encode()])
+    }
+
+    /// Tells the other side of descriptors that have ended; whether there were any. If there is
+    /// no room the rest waits for the next time: the other side has much to read anyway.
+    fn release_descriptors(&mut self) -> bool {
+        let mut any = false;
+        while let Some(id) = self.descriptors.next_end() {
+            if !self.push_bare(Head { task: id, ..Head::new(Kind::Release) }) {
+                break;
+            }
+            self.descriptors.told();
+            any = true;
+        }
+        any
+    }
+
+    /// Does what the receiver of the same side wants.
+    fn answer(&mut self, reply: &Reply) {
+        // Each may get lost in a full ring: then a lost descriptor stays lost, which costs tasks
+        // an error, and who waits for room on the socket sees us read the ring.
+        match reply {
+            Reply::Lost(id) => {
+                self.push_bare(Head { task: *id, ..Head::new(Kind::Lost) });
+            }
+            Reply::TakenIn => {
+                self.push_bare(Head::new(Kind::TakenIn));
+            }
+            Reply::SendAgain(id) => self.descriptors.unknow(*id),
+        }
+    }
+
+    fn send_in_slab(
+        &mut self,
+        mut wire: Wire,
+        payload: &Payload<'_>,
+        layout: &Layout,
+    ) -> Result<bool> {
+        let table = table(payload);
+        let pieces = pieces(&table, payload, layout);
         let Some(slab) = self.slabs.write(layout.len, &pieces)? else { return Ok(false) };
         wire.slab = slab;
         let sent = self.ring.push(&[&wire.encode()]);
@@ -73,6 +144,10 @@ impl Sender {
 
     fn send_inline(&mut self, wire: &Wire, payload: &Payload<'_>) -> bool {
         let head = wire.encode();
+        if !payload.descriptors.is_empty() {
+            let record = [&head, table(payload).as_slice(), &payload.body.concat()].concat();
+            return self.ring.push(&[&record]);
+        }
         match payload.body {
             [] => self.ring.push(&[&head]),
             [body] => self.ring.push(&[&head, body]),
@@ -85,9 +160,16 @@ impl Sender {
         // is let go all the same, and the other side keeps its mapping until the link ends.
         if let Some(slab) = self.slabs.retire() {
             let head = Head { task: slab, ..Head::new(Kind::Retire) };
-            self.ring.push(&[&Wire::bare(head).encode()]);
+            self.push_bare(head);
         }
     }
+}
+
+/// What a message begins with: the lengths of its buffers and the names of its descriptors.
+fn table(payload: &Payload<'_>) -> Vec<u8> {
+    let lengths = payload.buffers.iter().map(|buffer| buffer.len() as u64);
+    let names = payload.descriptors.iter().map(Descriptor::id);
+    lengths.chain(names).flat_map(u64::to_le_bytes).collect()
 }
 
 /// The parts of a message with their places in its slab.
@@ -105,9 +187,21 @@ fn pieces<'a>(table: &'a [u8], payload: &Payload<'a>, layout: &Layout) -> Vec<(u
 /// The side of a link that receives.
 struct Receiver {
     ring: Consumer,
-    slabs: SlabReader,
+    mail: Mail,
     /// The record that was last looked at.
     record: Vec<u8>,
+    /// What the sender of the same side has to be told.
+    replies: Vec<Reply>,
+}
+
+/// What a receiver wants its own side's sender to do.
+enum Reply {
+    /// Say that a descriptor was lost on the way.
+    Lost(u64),
+    /// Send a descriptor again when it is needed.
+    SendAgain(u64),
+    /// Say that there is room on the socket.
+    TakenIn,
 }
 
 impl Receiver {
@@ -115,22 +209,51 @@ impl Receiver {
     fn peek(&mut self) -> Result<Option<Message>> {
         while self.ring.peek(&mut self.record)? {
             let wire = Wire::decode(&self.record)?;
-            if wire.head.kind != Kind::Retire {
+            if !self.heed(wire.head)? {
                 return self.open(&wire).map(Some);
             }
-            self.slabs.forget(wire.head.task);
             self.ring.release();
         }
         Ok(None)
     }
 
-    fn open(&mut self, wire: &Wire) -> Result<Message> {
-        if wire.slab == 0 {
-            return Message::own(wire, std::mem::take(&mut self.record), Wire::LEN);
+    /// Does what the record says if it is about the link itself; false if it is not.
+    fn heed(&mut self, Head { kind, task: name, .. }: Head) -> Result<bool> {
+        match kind {
+            Kind::Retire => self.mail.forget_slab(name),
+            Kind::Release => self.mail.forget_descriptor(name),
+            Kind::Lost => self.replies.push(Reply::SendAgain(name)),
+            Kind::TakeIn => {
+                self.mail.take_in_all()?;
+                self.replies.push(Reply::TakenIn);
+            }
+            _ => return Ok(false),
         }
-        let len =
-            usize::try_from(wire.len).map_err(|_| Error::corrupt("the length of a message"))?;
-        Message::leased(wire, self.slabs.lease(wire.slab, len)?)
+        Ok(true)
+    }
+
+    fn open(&mut self, wire: &Wire) -> Result<Message> {
+        let mut message = if wire.slab == 0 {
+            Message::own(wire, std::mem::take(&mut self.record), Wire::LEN)?
+        } else {
+            let len =
+                usize::try_from(wire.len).map_err(|_| Error::corrupt("the length of a message"))?;
+            Message::leased(wire, self.mail.lease(wire.slab, len)?)?
+        };
+        if wire.descriptors > 0 {
+            let names = message.names().into_iter();
+            message
+                .set_descriptors(names.map(|name| self.descriptor(name)).collect::<Result<_>>()?);
+        }
+        Ok(message)
+    }
+
+    fn descriptor(&mut self, name: u64) -> Result<Received> {
+        let received = self.mail.descriptor(name)?;
+        if received.is_lost() {
+            self.replies.push(Reply::Lost(name));
+        }
+        Ok(received)
     }
 
     fn next(&mut self) -> Result<Option<Message>> {
@@ -198,10 +321,7 @@ impl ParentEnd {
         let (ours, theirs) = socket::pair()?;
         let ours = Arc::new(ours);
         let (tasks, results) = rings(&segment);
-        let sender = Sender {
-            ring: Producer::new(tasks.clone()),
-            slabs: SlabWriter::new(Arc::clone(&ours)),
-        };
+        let sender = Sender::new(tasks.clone(), Arc::clone(&ours), Some(hall.clone()));
         let receiver = Receiver::new(results, ours);
         let seat = Seat { link, socket: theirs, hall: hall.fd()? };
         Ok((Self { segment, sender, receiver, tasks }, seat))
@@ -209,8 +329,10 @@ impl ParentEnd {
 
     /// Sends a message and wakes the worker if it sleeps; false if there is no room now.
     pub(crate) fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<bool> {
+        let before = self.sender.ring.position();
         let sent = self.sender.send(head, payload)?;
-        if sent {
+        // Without the message there may be a request to make room for it.
+        if self.sender.ring.position() != before {
             control(&self.segment).bell.ring();
         }
         Ok(sent)
@@ -218,12 +340,28 @@ impl ParentEnd {
 
     /// The next message of the worker.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
+        let before = self.receiver.ring.position();
         let message = self.receiver.next()?;
-        if message.is_some() {
+        for reply in self.receiver.replies.drain(..) {
+            self.sender.answer(&reply);
+        }
+        if self.receiver.ring.position() != before {
             // The worker may wait for the room that is free now.
             control(&self.segment).bell.ring();
         }
         Ok(message)
+    }
+
+    /// Whether descriptors have ended that the worker may have.
+    pub(crate) fn has_ended_descriptors(&self) -> bool {
+        self.sender.descriptors.has_news()
+    }
+
+    /// Tells the worker of descriptors that have ended, so that it lets go of them.
+    pub(crate) fn release_descriptors(&mut self) {
+        if self.sender.release_descriptors() {
+            control(&self.segment).bell.ring();
+        }
     }
 
     pub(crate) fn has_message(&self) -> bool {
@@ -242,7 +380,7 @@ impl ParentEnd {
         control(&self.segment).item.load(Ordering::Relaxed)
     }
 
-    /// The tasks that a dead worker has not started, in order.
+    /// The tasks that a dead worker has not started, in order, without their descriptors.
     ///
     /// The worker stores `started` before it releases a record, so each of them is still whole in
     /// the ring.
@@ -271,7 +409,8 @@ impl ParentEnd {
 
 impl Receiver {
     fn new(ring: Memory, socket: Arc<OwnedFd>) -> Self {
-        Self { ring: Consumer::new(ring), slabs: SlabReader::new(socket), record: Vec::new() }
+        let (ring, mail) = (Consumer::new(ring), Mail::new(socket));
+        Self { ring, mail, record: Vec::new(), replies: Vec::new() }
     }
 }
 
@@ -292,15 +431,22 @@ impl WorkerEnd {
         }
         let socket = Arc::new(seat.socket);
         let (tasks, results) = rings(&segment);
-        let sender =
-            Sender { ring: Producer::new(results), slabs: SlabWriter::new(Arc::clone(&socket)) };
+        let sender = Sender::new(results, Arc::clone(&socket), None);
         let receiver = Receiver::new(tasks, socket);
         Ok(Self { segment, hall: Hall::from_fd(seat.hall)?, sender, receiver })
     }
 
     /// The next message of the parent; a task is started by this.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
+        let before = self.sender.ring.position();
+        self.sender.release_descriptors();
         let message = self.receiver.peek()?;
+        for reply in self.receiver.replies.drain(..) {
+            self.sender.answer(&reply);
+        }
+        if self.sender.ring.position() != before {
+            self.hall.front().ring();
+        }
         if let Some(message) = &message {
             if message.head.kind == Kind::Task {
                 self.start(message.head.task);
@@ -325,8 +471,10 @@ impl WorkerEnd {
 
     /// Sends a message; false if there is no room now.
     pub(crate) fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<bool> {
+        let before = self.sender.ring.position();
         let sent = self.sender.send(head, payload)?;
-        if sent {
+        // Without the message there may be a request to make room for it.
+        if self.sender.ring.position() != before {
             self.hall.front().ring();
         }
         Ok(sent)

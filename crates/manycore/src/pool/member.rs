@@ -8,6 +8,7 @@ use super::job::Job;
 use crate::Result;
 use crate::channel::link::ParentEnd;
 use crate::channel::{Head, Kind, Message, OwnedPayload, Payload};
+use crate::memory::Descriptor;
 use crate::process::Child;
 use crate::process::watch::Watch;
 
@@ -22,13 +23,16 @@ pub(super) struct Unit {
     pub(super) number: u64,
     /// How many workers have ended by themselves when they should have started it.
     pub(super) refusals: u32,
+    /// What goes with its payload, once that is in its worker's ring.
+    pub(super) descriptors: Vec<Descriptor>,
 }
 
 impl Unit {
     /// Makes the next task of a job, if it takes more.
     pub(super) fn next(job: &Arc<Job>, items: usize) -> Option<Self> {
         let (index, first_item) = job.make_task(items)?;
-        Some(Self { job: Arc::clone(job), index, items, first_item, number: 0, refusals: 0 })
+        let (job, descriptors) = (Arc::clone(job), Vec::new());
+        Some(Self { job, index, items, first_item, number: 0, refusals: 0, descriptors })
     }
 }
 
@@ -99,6 +103,7 @@ impl Member {
         if self.try_send(&unit, payload)? {
             self.last += 1;
             unit.number = self.last;
+            unit.descriptors = payload.descriptors.to_vec();
             self.units.push_back(unit);
             return Ok(Ok(()));
         }
@@ -136,7 +141,9 @@ impl Member {
             return Ok(true);
         }
         let head = Head { function: function.number, ..Head::new(Kind::Define) };
-        let sent = self.end.send(head, &Payload { body: &[&function.body], buffers: &[] })?;
+        let descriptors = &function.descriptors;
+        let payload = Payload { body: &[&function.body], descriptors, ..Payload::default() };
+        let sent = self.end.send(head, &payload)?;
         if sent {
             self.known.insert(function.number);
         }
@@ -172,11 +179,12 @@ impl Member {
         let mut payloads: VecDeque<_> = self.end.unstarted().unwrap_or_default().into();
         let mut started = Vec::new();
         let mut unstarted = Vec::new();
-        for unit in self.units.drain(..) {
+        for mut unit in self.units.drain(..) {
             match payloads.front() {
                 Some((head, _)) if head.task == unit.number => {
                     let (_, payload) = payloads.pop_front().unwrap_or_else(|| unreachable!());
-                    unstarted.push((unit, payload));
+                    let descriptors = std::mem::take(&mut unit.descriptors);
+                    unstarted.push((unit, payload.with_descriptors(descriptors)));
                 }
                 _ => started.push(unit),
             }

@@ -227,7 +227,7 @@ impl Bytes {
     }
 
     pub(crate) fn call_with(&self, name: &str, body: &[u8], options: JobOptions) -> JobHandle {
-        let payload = Payload { body: &[body], buffers: &[] };
+        let payload = Payload { body: &[body], ..Payload::default() };
         self.raw.call(self.function(name), &payload, options).unwrap()
     }
 
@@ -386,7 +386,7 @@ fn serve_tasks(seat: Seat, mood: u8) {
     }
     let mut worker = Worker::new(seat).unwrap();
     if mood == Mood::Refuses as u8 {
-        retry(|| worker.refuse(&Payload { body: &[b"no mood"], buffers: &[] }));
+        retry(|| worker.refuse(&Payload { body: &[b"no mood"], ..Payload::default() }));
         return;
     }
     let mut functions = std::collections::HashMap::new();
@@ -408,13 +408,20 @@ fn run(worker: &mut Worker, task: &Task, function: &str) {
     let body = task.body.body().to_vec();
     let (name, rest) = function.split_once(' ').unwrap_or((function, ""));
     let reply = |worker: &mut Worker, raised, body: &[u8]| {
-        retry(|| worker.reply(task, raised, 7, &Payload { body: &[body], buffers: &[] }));
+        retry(|| worker.reply(task, raised, 7, &Payload { body: &[body], ..Payload::default() }));
     };
     match name {
         "echo" => {
             let views: Vec<Vec<u8>> = task.body.buffers().map(|view| view.to_vec()).collect();
             let buffers: Vec<&[u8]> = views.iter().map(Vec::as_slice).collect();
-            retry(|| worker.reply(task, false, 7, &Payload { body: &[&body], buffers: &buffers }));
+            retry(|| {
+                worker.reply(
+                    task,
+                    false,
+                    7,
+                    &Payload { body: &[&body], buffers: &buffers, ..Payload::default() },
+                )
+            });
         }
         "pid" => reply(worker, false, &std::process::id().to_le_bytes()),
         "raise" => reply(worker, true, &body),
@@ -433,7 +440,9 @@ fn run(worker: &mut Worker, task: &Task, function: &str) {
             // SAFETY: a plain system call with a pointer to a local.
             assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
             let status = [status as u8];
-            retry(|| worker.reply(task, false, 7, &Payload { body: &[&status], buffers: &[] }));
+            retry(|| {
+                worker.reply(task, false, 7, &Payload { body: &[&status], ..Payload::default() })
+            });
         }
         // From now on this worker can receive no descriptor.
         "deaf" => {

@@ -1,0 +1,152 @@
+//! A descriptor that goes to other processes with messages.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::primitive::{Ordering, fixed};
+use crate::sys::fork;
+use crate::{Error, Result};
+
+static LAST: fixed::AtomicU64 = fixed::AtomicU64::new(0);
+
+/// An open descriptor with a name, by which links know what they have sent already: however many
+/// messages it goes with, it crosses to each process once. Cheap to clone, closed with the last
+/// clone; the other processes are then told that it will not come again.
+#[derive(Clone)]
+pub struct Descriptor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    fd: OwnedFd,
+    id: u64,
+    /// Dropped after the descriptor.
+    end: End,
+}
+
+/// Is told of the end of descriptors.
+pub(crate) trait Mourner: Send + Sync {
+    /// The descriptor of this name is closed. May be called on any thread.
+    fn ended(&self, id: u64);
+}
+
+struct End {
+    id: u64,
+    /// A forked child has copies of the mourners, which are none of its business.
+    generation: u64,
+    mourners: Mutex<Vec<Weak<dyn Mourner>>>,
+}
+
+impl Descriptor {
+    /// Takes an open descriptor.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        // Relaxed: only that no two are the same matters.
+        let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        let end = End { id, generation: fork::generation(), mourners: Mutex::default() };
+        Self { inner: Arc::new(Inner { fd, id, end }) }
+    }
+
+    /// A copy of a descriptor that somebody else goes on with.
+    ///
+    /// # Errors
+    ///
+    /// This process has too many descriptors open.
+    pub fn copy_of(fd: BorrowedFd<'_>) -> Result<Self> {
+        let copy = fd.try_clone_to_owned().map_err(|e| Error::os("copy a descriptor", e))?;
+        Ok(Self::new(copy))
+    }
+
+    /// Its name, which no other descriptor of this process ever has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    /// Has `mourner` told when the last clone is gone, for as long as it lives itself.
+    pub(crate) fn watch(&self, mourner: &Arc<impl Mourner + 'static>) {
+        let mourners = &self.inner.end.mourners;
+        let mut mourners = mourners.lock().unwrap_or_else(PoisonError::into_inner);
+        mourners.retain(|other| other.strong_count() > 0);
+        let mourner: Weak<dyn Mourner> = Arc::downgrade(mourner) as _;
+        mourners.push(mourner);
+    }
+
+    /// The descriptor itself, if this is the last clone.
+    pub(super) fn into_fd(self) -> Option<OwnedFd> {
+        Arc::into_inner(self.inner).map(|inner| inner.fd)
+    }
+
+    /// To know of its end without putting it off.
+    pub(crate) fn downgrade(&self) -> WeakDescriptor {
+        WeakDescriptor { inner: Arc::downgrade(&self.inner) }
+    }
+}
+
+/// What is left of a descriptor for those who only want to know whether it is still there.
+pub(crate) struct WeakDescriptor {
+    inner: Weak<Inner>,
+}
+
+impl WeakDescriptor {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.inner.strong_count() == 0
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Descriptor").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            return;
+        }
+        let mourners = self.mourners.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for mourner in mourners.iter().filter_map(Weak::upgrade) {
+            mourner.ended(self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memory;
+
+    #[derive(Default)]
+    struct Deaths(Mutex<Vec<u64>>);
+
+    impl Mourner for Deaths {
+        fn ended(&self, id: u64) {
+            self.0.lock().unwrap().push(id);
+        }
+    }
+
+    #[test]
+    fn its_end_is_told_once_and_to_those_who_live() {
+        let [one, other] = [1, 2].map(|_| Descriptor::new(memory::create(1).unwrap()));
+        assert_ne!(one.id(), other.id());
+        let (deaths, gone) = (Arc::new(Deaths::default()), Arc::new(Deaths::default()));
+        one.watch(&gone);
+        one.watch(&deaths);
+        other.watch(&deaths);
+        drop(gone);
+        let (id, clone, weak) = (one.id(), one.clone(), one.downgrade());
+        drop(one);
+        assert!(deaths.0.lock().unwrap().is_empty() && !weak.has_ended());
+        drop(clone);
+        assert_eq!(*deaths.0.lock().unwrap(), [id]);
+        assert!(weak.has_ended());
+    }
+}
