@@ -8,7 +8,7 @@ import socket
 from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import Any
 
-from . import _engine, _stdlib
+from . import _block, _engine, _stdlib
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
@@ -119,6 +119,30 @@ def _rebuild_connection(fd: Any, readable: bool, writable: bool) -> Connection:
 
 
 ForkingPickler.register(Connection, _reduce_connection)
+
+
+# In a message of a pool a descriptor goes with the message itself.
+def _connection_in_message(sink: _engine.Sink, connection: Any) -> tuple[Any, ...]:
+    fd = _engine.send_fd(sink, connection.fileno())
+    return _received_connection, (fd, connection.readable, connection.writable)
+
+
+def _received_connection(fd: int, readable: bool, writable: bool) -> Connection:
+    return Connection(_engine.received_fd(fd), readable, writable)
+
+
+def _socket_in_message(sink: _engine.Sink, sock: socket.socket) -> tuple[Any, ...]:
+    fd = _engine.send_fd(sink, sock.fileno())
+    return _received_socket, (fd, sock.family, sock.type, sock.proto)
+
+
+def _received_socket(fd: int, family: int, kind: int, proto: int) -> socket.socket:
+    return socket.socket(family, kind, proto, fileno=_engine.received_fd(fd))
+
+
+_block.in_messages(_reduce_connection, _connection_in_message)
+_block.in_messages(_original.reduce_connection, _connection_in_message)
+_block.in_messages(_stdlib.reduction._reduce_socket, _socket_in_message)
 
 
 def __getattr__(name: str) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import traceback
 import types
-from multiprocessing.context import BaseContext, assert_spawning
+from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import Any
 
-from . import _block, _engine, _stdlib, connection
+from . import _engine, _stdlib, connection
+from ._block import assert_shareable
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -43,12 +44,11 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
         self._writer = _End()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        assert_spawning(self)
-        return self._ignore_epipe, self._maxsize, _share_queue(self._queue)
+        assert_shareable(self)
+        return self._ignore_epipe, self._maxsize, self._queue
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._ignore_epipe, self._maxsize, shared = state
-        self._queue = _receive_queue(shared)
+        self._ignore_epipe, self._maxsize, self._queue = state
         self._open()
 
     def _check_open(self) -> None:
@@ -180,19 +180,9 @@ class SimpleQueue(_stdlib.queues.SimpleQueue):  # type: ignore[misc]
         self._poll = self._reader.poll
 
     def __getstate__(self) -> tuple[Any, ...]:
-        assert_spawning(self)
+        assert_shareable(self)
         return self._reader, self._writer, self._rlock, self._wlock
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._reader, self._writer, self._rlock, self._wlock = state
         self._poll = self._reader.poll
-
-
-def _share_queue(queue: _engine.Queue) -> tuple[Any, ...]:
-    segment, log = queue.share()
-    return _block.share(segment), _block.share(log)
-
-
-def _receive_queue(shared: tuple[Any, ...]) -> _engine.Queue:
-    segment, log = shared
-    return _engine.Queue.attach(_block.receive(segment), _block.receive(log))

@@ -172,8 +172,8 @@ impl Pool {
             return Ok((known, mode.to_tag() | BY_NAME));
         }
         let by_name = is_by_name(function);
-        let body = pickle::dump_in_band(function)?;
-        let interned = self.raw.function(&body).map_err(EngineError)?;
+        let (body, descriptors) = pickle::dump_in_band(function)?;
+        let interned = self.raw.function_with(&body, &descriptors).map_err(EngineError)?;
         if by_name {
             let last = (function.clone().unbind(), Arc::clone(&interned));
             // What was there is dropped after the lock: that may run Python code.
