@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import manycore
 import pytest
@@ -268,7 +269,7 @@ def test_results(ctx, pool, start_method):
 def footprint(lock):
     with lock:
         pass
-    maps = open("/proc/self/maps").read().count("memfd:")
+    maps = Path("/proc/self/maps").read_text().count("memfd:")
     return os.getpid(), len(os.listdir("/proc/self/fd")), maps
 
 
@@ -290,7 +291,7 @@ def memfds(pid):
             targets.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
         except OSError:
             continue
-    maps = open(f"/proc/{pid}/maps").read()
+    maps = Path(f"/proc/{pid}/maps").read_text()
     return sum("memfd:" in target for target in targets), maps.count("memfd:")
 
 
@@ -318,24 +319,26 @@ def test_an_idle_pool_lets_go_of_what_is_gone(ctx, closed_over):
     pool.join()
 
 
-def stop_at(gate, value):
+def stop_at(gate, started, value):
+    started.set()
     gate.acquire()
     add(value)
 
 
 def test_tasks_of_a_dead_worker_keep_what_they_share(ctx):
-    value, gate = ctx.Value("q"), ctx.Semaphore(0)
+    value, gate, started = ctx.Value("q"), ctx.Semaphore(0), ctx.Event()
     with ctx.Pool(1) as pool:
         pool.apply(abs, (1,))
         # Measured as short, so the worker is given tasks ahead.
         pool.map(abs, range(1000))
-        stuck = pool.apply_async(stop_at, (gate, value))
+        stuck = pool.apply_async(stop_at, (gate, started, value))
         readers, tasks = [], []
         for _ in range(20):
             reader, writer = manycore.Pipe(False)
             tasks.append(pool.apply_async(tell, (writer, ctx.Value("q", 7))))
             writer.close()
             readers.append(reader)
+        started.wait()
         os.kill(pool._pool[0].pid, signal.SIGKILL)
         with pytest.raises(manycore.WorkerDied):
             stuck.get()
@@ -358,7 +361,7 @@ def test_nothing_is_open_after_terminate(ctx):
     gate = ctx.Semaphore(0)
     pool = ctx.Pool(1)
     value = ctx.Value("q")
-    pool.apply_async(stop_at, (gate, value))
+    pool.apply_async(stop_at, (gate, ctx.Event(), value))
     readers = []
     for _ in range(100):
         reader, writer = manycore.Pipe(False)

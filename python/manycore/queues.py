@@ -181,8 +181,9 @@ class SimpleQueue(_stdlib.queues.SimpleQueue):  # type: ignore[misc]
 
     def __getstate__(self) -> tuple[Any, ...]:
         assert_shareable(self)
-        return self._reader, self._writer, self._rlock, self._wlock
+        # The locks first: where they are refused, no descriptor has been passed on yet.
+        return self._rlock, self._wlock, self._reader, self._writer
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._reader, self._writer, self._rlock, self._wlock = state
+        self._rlock, self._wlock, self._reader, self._writer = state
         self._poll = self._reader.poll

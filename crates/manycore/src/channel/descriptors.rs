@@ -41,18 +41,24 @@ impl DescriptorWriter {
         }
         new.sort_unstable_by_key(|descriptor| descriptor.id());
         new.dedup_by_key(|descriptor| descriptor.id());
-        for part in new.chunks(mail::MOST) {
-            if !self.send_letter(part)? {
+        let (private, others): (Vec<_>, Vec<_>) = new.into_iter().partition(|it| it.is_private());
+        Ok(self.send_letters(Content::Descriptors, &others)?
+            && self.send_letters(Content::Private, &private)?)
+    }
+
+    fn send_letters(&mut self, content: Content, descriptors: &[&Descriptor]) -> Result<bool> {
+        for part in descriptors.chunks(mail::MOST) {
+            if !self.send_letter(content, part)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn send_letter(&mut self, descriptors: &[&Descriptor]) -> Result<bool> {
+    fn send_letter(&mut self, content: Content, descriptors: &[&Descriptor]) -> Result<bool> {
         let ids: Vec<u64> = descriptors.iter().map(|it| it.id()).collect();
         let fds: Vec<_> = descriptors.iter().map(std::os::fd::AsFd::as_fd).collect();
-        let sent = mail::send(&self.socket, Content::Descriptors, &ids, &fds)?;
+        let sent = mail::send(&self.socket, content, &ids, &fds)?;
         if sent {
             for descriptor in descriptors {
                 self.known.insert(descriptor.id());
@@ -124,9 +130,13 @@ pub(super) struct DescriptorReader {
 }
 
 impl DescriptorReader {
-    pub(super) fn insert(&mut self, id: u64, fd: Option<OwnedFd>) {
-        let arrived = Arrived { id, descriptor: fd.map(Descriptor::new), whole: OnceLock::new() };
-        self.arrived.insert(id, Received { arrived: Arc::new(arrived) });
+    /// Takes in descriptors with their names. If there are too few, the last were lost.
+    pub(super) fn insert_all(&mut self, ids: &[u64], came: impl Iterator<Item = Descriptor>) {
+        let came = came.map(Some).chain(std::iter::repeat_with(|| None));
+        for (id, descriptor) in ids.iter().copied().zip(came) {
+            let arrived = Arrived { id, descriptor, whole: OnceLock::new() };
+            self.arrived.insert(id, Received { arrived: Arc::new(arrived) });
+        }
     }
 
     /// Whether this one has arrived, and not only its name.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::descriptors::{DescriptorReader, Received};
 use super::slab::{Lease, SlabReader};
+use crate::memory::Descriptor;
 use crate::sys::socket;
 use crate::{Error, Result};
 
@@ -19,6 +20,8 @@ pub(super) const MOST: usize = socket::MAX_FDS;
 pub(super) enum Content {
     Slab = 1,
     Descriptors = 2,
+    /// Descriptors that forked children must not have.
+    Private = 3,
 }
 
 /// Sends descriptors with their names; false if the other side has not made room yet.
@@ -98,9 +101,10 @@ impl Mail {
                 self.slabs.insert(*id, letter.fds.into_iter().next().ok_or_else(lost)?)?;
             }
             [content, ids @ ..] if *content == Content::Descriptors as u64 => {
-                // Those that are lost are the last.
-                let fds = letter.fds.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-                ids.iter().zip(fds).for_each(|(id, fd)| self.descriptors.insert(*id, fd));
+                self.descriptors.insert_all(ids, letter.fds.into_iter().map(Descriptor::new));
+            }
+            [content, ids @ ..] if *content == Content::Private as u64 => {
+                self.descriptors.insert_all(ids, letter.fds.into_iter().map(Descriptor::private));
             }
             _ => return Err(Error::corrupt("the content of a letter")),
         }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::Result;
 use crate::primitive::{Ordering, fixed};
 use crate::sys::fork;
-use crate::{Error, Result};
+use crate::sys::private::PrivateFd;
 
 static LAST: fixed::AtomicU64 = fixed::AtomicU64::new(0);
 
@@ -19,10 +20,15 @@ pub struct Descriptor {
 }
 
 struct Inner {
-    fd: OwnedFd,
+    fd: Fd,
     id: u64,
     /// Dropped after the descriptor.
     end: End,
+}
+
+enum Fd {
+    Inherited(OwnedFd),
+    Private(PrivateFd),
 }
 
 /// Is told of the end of descriptors.
@@ -39,23 +45,37 @@ struct End {
 }
 
 impl Descriptor {
-    /// Takes an open descriptor.
+    /// Takes an open descriptor, which forked children inherit.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
+        Self::of(Fd::Inherited(fd))
+    }
+
+    fn of(fd: Fd) -> Self {
         // Relaxed: only that no two are the same matters.
         let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         let end = End { id, generation: fork::generation(), mourners: Mutex::default() };
         Self { inner: Arc::new(Inner { fd, id, end }) }
     }
 
-    /// A copy of a descriptor that somebody else goes on with.
+    /// A copy of a descriptor that somebody else goes on with. Nobody knows of the copy, so
+    /// forked children do not have it.
     ///
     /// # Errors
     ///
     /// This process has too many descriptors open.
     pub fn copy_of(fd: BorrowedFd<'_>) -> Result<Self> {
-        let copy = fd.try_clone_to_owned().map_err(|e| Error::os("copy a descriptor", e))?;
-        Ok(Self::new(copy))
+        PrivateFd::copy_of(fd).map(|fd| Self::of(Fd::Private(fd)))
+    }
+
+    /// As [`Self::new`], but forked children do not have it.
+    pub(crate) fn private(fd: OwnedFd) -> Self {
+        Self::of(Fd::Private(PrivateFd::new(fd)))
+    }
+
+    /// Whether forked children do not have it.
+    pub(crate) fn is_private(&self) -> bool {
+        matches!(self.inner.fd, Fd::Private(_))
     }
 
     /// Its name, which no other descriptor of this process ever has.
@@ -73,9 +93,12 @@ impl Descriptor {
         mourners.push(mourner);
     }
 
-    /// The descriptor itself, if this is the last clone.
+    /// The descriptor itself, if this is the last clone and it is not private.
     pub(super) fn into_fd(self) -> Option<OwnedFd> {
-        Arc::into_inner(self.inner).map(|inner| inner.fd)
+        match Arc::into_inner(self.inner)?.fd {
+            Fd::Inherited(fd) => Some(fd),
+            Fd::Private(_) => None,
+        }
     }
 
     /// To know of its end without putting it off.
@@ -97,7 +120,10 @@ impl WeakDescriptor {
 
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.fd.as_fd()
+        match &self.inner.fd {
+            Fd::Inherited(fd) => fd.as_fd(),
+            Fd::Private(fd) => fd.as_fd(),
+        }
     }
 }
 
