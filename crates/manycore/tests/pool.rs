@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_types, reason = "no model runs these tests")]
 
 mod common;
+#[path = "pool/descriptors.rs"]
+mod descriptors;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,10 +63,6 @@ fn word(number: u64) -> Vec<u8> {
 
 fn numbers(count: u64) -> Box<Numbers> {
     Box::new(Numbers { next: 0, end: count, body: word })
-}
-
-fn number(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(bytes.try_into().unwrap())
 }
 
 // ---- the typed face

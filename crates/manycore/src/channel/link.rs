@@ -558,3 +558,6 @@ impl Hall {
         self.bells().attended.store(attended.into(), Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests;
