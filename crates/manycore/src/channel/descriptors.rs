@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::link::Hall;
+use super::hall::Hall;
 use super::mail::{self, Content};
 use crate::Result;
 use crate::memory::{Block, Descriptor, Mourner};
@@ -62,7 +62,7 @@ impl DescriptorWriter {
         if sent {
             for descriptor in descriptors {
                 self.known.insert(descriptor.id());
-                descriptor.watch(&self.ends);
+                descriptor.watch(&self.ends)?;
             }
         }
         Ok(sent)

@@ -1,27 +1,30 @@
-//! The link between a parent and one worker: a ring each way, a socket for descriptors, and a few words about what the worker is doing.
+//! The link between a parent and one worker: a ring each way, a socket for descriptors, and a few
+//! words about what the worker is doing.
 //!
 //! Nothing here is shared with another worker, so a worker that is killed at any instruction
 //! harms its own link only.
 
+mod receiver;
+mod sender;
+#[cfg(test)]
+mod tests;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::descriptors::{DescriptorWriter, Received};
-use super::mail::Mail;
-use super::message::{Head, Kind, Layout, Message, OwnedPayload, Payload, Wire};
-use super::slab::SlabWriter;
-use crate::memory::{Descriptor, Segment};
+use self::receiver::Receiver;
+use self::sender::Sender;
+use super::hall::Hall;
+use super::message::{Head, Kind, Message, OwnedPayload, Payload, Wire};
+use crate::memory::Segment;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::ring::{Consumer, Memory, Producer};
+use crate::ring::{Consumer, Memory};
 use crate::sync::Doorbell;
 use crate::sys::socket;
 use crate::{Error, Result};
 
 /// Bytes of data in each ring: small enough to stay in a core's cache.
 const RING: usize = 256 << 10;
-
-/// Longer messages travel in a slab.
-const INLINE: usize = 32 << 10;
 
 const TASKS: usize = 4096;
 const RESULTS: usize = TASKS + Memory::size(RING);
@@ -39,230 +42,6 @@ struct Control {
     started: AtomicU64,
     /// The item of that task that it is at.
     item: AtomicU32,
-}
-
-/// The side of a link that sends.
-struct Sender {
-    ring: Producer,
-    slabs: SlabWriter,
-    descriptors: DescriptorWriter,
-    /// Where the ring was when the other side was last asked to take in what is on the socket.
-    asked: u64,
-}
-
-impl Sender {
-    /// If there is a hall, its supervisor is woken when a descriptor that was sent has ended.
-    fn new(ring: Memory, socket: Arc<OwnedFd>, hall: Option<Hall>) -> Self {
-        let slabs = SlabWriter::new(Arc::clone(&socket));
-        let descriptors = DescriptorWriter::new(socket, hall);
-        Self { ring: Producer::new(ring), slabs, descriptors, asked: 0 }
-    }
-
-    /// Sends a message; false if there is no room for it now.
-    fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<bool> {
-        let body = payload.body.iter().map(|part| part.len()).sum();
-        let lengths = payload.buffers.iter().map(|buffer| buffer.len());
-        let layout = Layout::of(body, lengths, payload.descriptors.len())
-            .ok_or_else(|| Error::misuse("a message of more than 2^64 bytes"))?;
-        let wire = Wire {
-            head,
-            slab: 0,
-            body: body as u64,
-            buffers: payload.buffers.len() as u64,
-            descriptors: payload.descriptors.len() as u64,
-            len: layout.len as u64,
-        };
-        if !payload.descriptors.is_empty() && !self.send_descriptors(payload)? {
-            return Ok(false);
-        }
-        if layout.len <= INLINE && payload.buffers.is_empty() {
-            return Ok(self.send_inline(&wire, payload));
-        }
-        self.send_in_slab(wire, payload, &layout)
-    }
-
-    /// Sends the descriptors that the other side does not have yet.
-    fn send_descriptors(&mut self, payload: &Payload<'_>) -> Result<bool> {
-        let sent = self.descriptors.send(payload.descriptors)?;
-        // Nothing else that it has to read might make it look at the socket.
-        if !sent && self.ring.released() >= self.asked && self.push_bare(Head::new(Kind::TakeIn)) {
-            self.asked = self.ring.position();
-        }
-        Ok(sent)
-    }
-
-    fn push_bare(&mut self, head: Head) -> bool {
-        self.ring.push(&[&Wire::bare(head).encode()])
-    }
-
-    /// Tells the other side of descriptors that have ended; whether there were any. If there is
-    /// no room the rest waits for the next time: the other side has much to read anyway.
-    fn release_descriptors(&mut self) -> bool {
-        let mut any = false;
-        while let Some(id) = self.descriptors.next_end() {
-            if !self.push_bare(Head { task: id, ..Head::new(Kind::Release) }) {
-                break;
-            }
-            self.descriptors.told();
-            any = true;
-        }
-        any
-    }
-
-    /// Does what the receiver of the same side wants.
-    fn answer(&mut self, reply: &Reply) {
-        // Each may get lost in a full ring: then a lost descriptor stays lost, which costs tasks
-        // an error, and who waits for room on the socket sees us read the ring.
-        match reply {
-            Reply::Lost(id) => {
-                self.push_bare(Head { task: *id, ..Head::new(Kind::Lost) });
-            }
-            Reply::TakenIn => {
-                self.push_bare(Head::new(Kind::TakenIn));
-            }
-            Reply::SendAgain(id) => self.descriptors.unknow(*id),
-        }
-    }
-
-    fn send_in_slab(
-        &mut self,
-        mut wire: Wire,
-        payload: &Payload<'_>,
-        layout: &Layout,
-    ) -> Result<bool> {
-        let table = table(payload);
-        let pieces = pieces(&table, payload, layout);
-        let Some(slab) = self.slabs.write(layout.len, &pieces)? else { return Ok(false) };
-        wire.slab = slab;
-        let sent = self.ring.push(&[&wire.encode()]);
-        if !sent {
-            self.slabs.take_back(slab);
-        }
-        self.retire();
-        Ok(sent)
-    }
-
-    fn send_inline(&mut self, wire: &Wire, payload: &Payload<'_>) -> bool {
-        let head = wire.encode();
-        if !payload.descriptors.is_empty() {
-            let record = [&head, table(payload).as_slice(), &payload.body.concat()].concat();
-            return self.ring.push(&[&record]);
-        }
-        match payload.body {
-            [] => self.ring.push(&[&head]),
-            [body] => self.ring.push(&[&head, body]),
-            body => self.ring.push(&[&[head.as_slice()], body].concat()),
-        }
-    }
-
-    fn retire(&mut self) {
-        // At most one a message: enough to follow the demand down. If the ring is full the slab
-        // is let go all the same, and the other side keeps its mapping until the link ends.
-        if let Some(slab) = self.slabs.retire() {
-            let head = Head { task: slab, ..Head::new(Kind::Retire) };
-            self.push_bare(head);
-        }
-    }
-}
-
-/// What a message begins with: the lengths of its buffers and the names of its descriptors.
-fn table(payload: &Payload<'_>) -> Vec<u8> {
-    let lengths = payload.buffers.iter().map(|buffer| buffer.len() as u64);
-    let names = payload.descriptors.iter().map(Descriptor::id);
-    lengths.chain(names).flat_map(u64::to_le_bytes).collect()
-}
-
-/// The parts of a message with their places in its slab.
-fn pieces<'a>(table: &'a [u8], payload: &Payload<'a>, layout: &Layout) -> Vec<(usize, &'a [u8])> {
-    let mut pieces = vec![(0, table)];
-    let mut at = layout.body;
-    for part in payload.body {
-        pieces.push((at, part));
-        at += part.len();
-    }
-    pieces.extend(layout.buffers.iter().copied().zip(payload.buffers.iter().copied()));
-    pieces
-}
-
-/// The side of a link that receives.
-struct Receiver {
-    ring: Consumer,
-    mail: Mail,
-    /// The record that was last looked at.
-    record: Vec<u8>,
-    /// What the sender of the same side has to be told.
-    replies: Vec<Reply>,
-}
-
-/// What a receiver wants its own side's sender to do.
-enum Reply {
-    /// Say that a descriptor was lost on the way.
-    Lost(u64),
-    /// Send a descriptor again when it is needed.
-    SendAgain(u64),
-    /// Say that there is room on the socket.
-    TakenIn,
-}
-
-impl Receiver {
-    /// The next message, still in the ring until `release`.
-    fn peek(&mut self) -> Result<Option<Message>> {
-        while self.ring.peek(&mut self.record)? {
-            let wire = Wire::decode(&self.record)?;
-            if !self.heed(wire.head)? {
-                return self.open(&wire).map(Some);
-            }
-            self.ring.release();
-        }
-        Ok(None)
-    }
-
-    /// Does what the record says if it is about the link itself; false if it is not.
-    fn heed(&mut self, Head { kind, task: name, .. }: Head) -> Result<bool> {
-        match kind {
-            Kind::Retire => self.mail.forget_slab(name),
-            Kind::Release => self.mail.forget_descriptor(name),
-            Kind::Lost => self.replies.push(Reply::SendAgain(name)),
-            Kind::TakeIn => {
-                self.mail.take_in_all()?;
-                self.replies.push(Reply::TakenIn);
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn open(&mut self, wire: &Wire) -> Result<Message> {
-        let mut message = if wire.slab == 0 {
-            Message::own(wire, std::mem::take(&mut self.record), Wire::LEN)?
-        } else {
-            let len =
-                usize::try_from(wire.len).map_err(|_| Error::corrupt("the length of a message"))?;
-            Message::leased(wire, self.mail.lease(wire.slab, len)?)?
-        };
-        if wire.descriptors > 0 {
-            let names = message.names().into_iter();
-            message
-                .set_descriptors(names.map(|name| self.descriptor(name)).collect::<Result<_>>()?);
-        }
-        Ok(message)
-    }
-
-    fn descriptor(&mut self, name: u64) -> Result<Received> {
-        let received = self.mail.descriptor(name)?;
-        if received.is_lost() {
-            self.replies.push(Reply::Lost(name));
-        }
-        Ok(received)
-    }
-
-    fn next(&mut self) -> Result<Option<Message>> {
-        let message = self.peek()?;
-        if message.is_some() {
-            self.ring.release();
-        }
-        Ok(message)
-    }
 }
 
 /// What a worker process needs to find its end of the link.
@@ -407,13 +186,6 @@ impl ParentEnd {
     }
 }
 
-impl Receiver {
-    fn new(ring: Memory, socket: Arc<OwnedFd>) -> Self {
-        let (ring, mail) = (Consumer::new(ring), Mail::new(socket));
-        Self { ring, mail, record: Vec::new(), replies: Vec::new() }
-    }
-}
-
 /// The worker's end.
 pub(crate) struct WorkerEnd {
     segment: Segment,
@@ -497,67 +269,3 @@ impl WorkerEnd {
         &self.hall
     }
 }
-
-/// Where the parent of a pool sleeps, shared with all of its workers: only bells, whose ringing
-/// is never more than a hint.
-#[derive(Clone)]
-pub(crate) struct Hall {
-    segment: Segment,
-}
-
-#[repr(C)]
-struct Bells {
-    /// The thread that attends to the pool sleeps here.
-    front: Doorbell,
-    _front: [u64; 15],
-    /// The supervisor sleeps here.
-    back: Doorbell,
-    _back: [u64; 15],
-    /// 1 while a thread attends to the pool.
-    attended: AtomicU32,
-}
-
-impl Hall {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self { segment: Segment::new(size_of::<Bells>())? })
-    }
-
-    fn from_fd(fd: OwnedFd) -> Result<Self> {
-        let mut segment = Segment::from_fd(fd)?;
-        drop(segment.take_fd());
-        Ok(Self { segment })
-    }
-
-    fn fd(&self) -> Result<OwnedFd> {
-        let fd = self.segment.fd().ok_or_else(|| Error::closed("the hall"))?;
-        fd.try_clone_to_owned().map_err(|e| Error::os("copy a descriptor", e))
-    }
-
-    fn bells(&self) -> &Bells {
-        // SAFETY: parent and workers use this segment as these atomics in zeroed memory.
-        unsafe { self.segment.at(0) }
-    }
-
-    pub(crate) fn front(&self) -> &Doorbell {
-        &self.bells().front
-    }
-
-    pub(crate) fn back(&self) -> &Doorbell {
-        &self.bells().back
-    }
-
-    /// Whether a thread of the parent attends to the pool, so that the supervisor need not.
-    pub(crate) fn is_attended(&self) -> bool {
-        // SeqCst: with the fences of `Doorbell` and `set_attended`, either the worker sees that
-        // nobody attends any more, or the one who leaves sees the worker's result.
-        self.bells().attended.load(Ordering::SeqCst) != 0
-    }
-
-    pub(crate) fn set_attended(&self, attended: bool) {
-        // SeqCst: see `is_attended`.
-        self.bells().attended.store(attended.into(), Ordering::SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! Messages between processes.
 
 mod descriptors;
+pub(crate) mod hall;
 pub(crate) mod link;
 mod mail;
 mod message;

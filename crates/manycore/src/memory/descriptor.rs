@@ -1,12 +1,13 @@
 //! A descriptor that goes to other processes with messages.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::Result;
-use crate::primitive::{Ordering, fixed};
-use crate::sys::fork;
+use crate::primitive::{AtomicBool, Ordering, fixed};
+use crate::sys::fork::PerProcess;
 use crate::sys::private::PrivateFd;
 
 static LAST: fixed::AtomicU64 = fixed::AtomicU64::new(0);
@@ -39,10 +40,15 @@ pub(crate) trait Mourner: Send + Sync {
 
 struct End {
     id: u64,
-    /// A forked child has copies of the mourners, which are none of its business.
-    generation: u64,
-    mourners: Mutex<Vec<Weak<dyn Mourner>>>,
+    /// Somebody wants to be told.
+    is_watched: AtomicBool,
 }
+
+/// Who is to be told of which end. Each process has its own: a forked child must neither tell the
+/// mourners of its parent, nor wait for a lock that a thread of its parent held.
+type Mourners = Mutex<HashMap<u64, Vec<Weak<dyn Mourner>>>>;
+
+static MOURNERS: PerProcess<Mourners> = PerProcess::new();
 
 impl Descriptor {
     /// Takes an open descriptor, which forked children inherit.
@@ -54,7 +60,7 @@ impl Descriptor {
     fn of(fd: Fd) -> Self {
         // Relaxed: only that no two are the same matters.
         let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        let end = End { id, generation: fork::generation(), mourners: Mutex::default() };
+        let end = End { id, is_watched: AtomicBool::new(false) };
         Self { inner: Arc::new(Inner { fd, id, end }) }
     }
 
@@ -85,12 +91,20 @@ impl Descriptor {
     }
 
     /// Has `mourner` told when the last clone is gone, for as long as it lives itself.
-    pub(crate) fn watch(&self, mourner: &Arc<impl Mourner + 'static>) {
-        let mourners = &self.inner.end.mourners;
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    pub(crate) fn watch(&self, mourner: &Arc<impl Mourner + 'static>) -> Result<()> {
+        let mourners = MOURNERS.get_or_make(|| Ok(Mourners::default()))?;
         let mut mourners = mourners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mourners = mourners.entry(self.id()).or_default();
         mourners.retain(|other| other.strong_count() > 0);
         let mourner: Weak<dyn Mourner> = Arc::downgrade(mourner) as _;
         mourners.push(mourner);
+        // Relaxed: the drop that reads it comes after the last reference, which orders them.
+        self.inner.end.is_watched.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The descriptor itself, if this is the last clone and it is not private.
@@ -135,11 +149,12 @@ impl fmt::Debug for Descriptor {
 
 impl Drop for End {
     fn drop(&mut self) {
-        if self.generation != fork::generation() {
+        let Some(mourners) = MOURNERS.get().filter(|_| self.is_watched.load(Ordering::Relaxed))
+        else {
             return;
-        }
-        let mourners = self.mourners.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for mourner in mourners.iter().filter_map(Weak::upgrade) {
+        };
+        let mourners = mourners.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        for mourner in mourners.iter().flatten().filter_map(Weak::upgrade) {
             mourner.ended(self.id);
         }
     }
@@ -164,9 +179,9 @@ mod tests {
         let [one, other] = [1, 2].map(|_| Descriptor::new(memory::create(1).unwrap()));
         assert_ne!(one.id(), other.id());
         let (deaths, gone) = (Arc::new(Deaths::default()), Arc::new(Deaths::default()));
-        one.watch(&gone);
-        one.watch(&deaths);
-        other.watch(&deaths);
+        one.watch(&gone).unwrap();
+        one.watch(&deaths).unwrap();
+        other.watch(&deaths).unwrap();
         drop(gone);
         let (id, clone, weak) = (one.id(), one.clone(), one.downgrade());
         drop(one);

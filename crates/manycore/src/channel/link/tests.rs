@@ -1,6 +1,7 @@
 use std::os::fd::AsFd;
 
 use super::*;
+use crate::memory::Descriptor;
 use crate::sys::memory;
 
 fn link() -> (ParentEnd, WorkerEnd) {
