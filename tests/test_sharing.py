@@ -266,6 +266,21 @@ def test_results(ctx, pool, start_method):
         assert reader.recv() == "through the worker's pipe"
 
 
+def test_an_idle_pool_lets_go_of_a_result(pool):
+    reader, writer = manycore.Pipe(False)
+    with reader:
+        for _ in range(3):
+            # From here to a worker and back, so both sides have had it.
+            (copy,) = pool.apply(same, (writer,))
+            writer.close()
+            writer = copy
+        writer.send(1)
+        writer.close()
+        assert reader.recv() == 1
+        with pytest.raises(EOFError):
+            reader.recv()
+
+
 def footprint(lock):
     with lock:
         pass

@@ -119,6 +119,10 @@ def subclasses_in_messages(cls: type, message_reducer: MessageReducer) -> None:
     _of_subclasses.append((cls, message_reducer))
 
 
+def _reduce_of(cls: Any) -> Any:
+    return cls.__reduce__
+
+
 class MessageReducers(dict[type, Callable[[Any], Any]]):
     """How the engine pickles for one of its sinks: a pickler's ``dispatch_table``.
 
@@ -132,7 +136,7 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
         for base, message_reducer in _of_subclasses:
-            if issubclass(cls, base) and cls.__reduce__ is base.__reduce__:
+            if issubclass(cls, base) and _reduce_of(cls) is _reduce_of(base):
                 return partial(message_reducer, self._sink)
         extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
         reducer = extra.get(cls) or copyreg.dispatch_table[cls]

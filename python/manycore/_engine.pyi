@@ -216,7 +216,7 @@ def poll(fd: int, timeout: float | None = 0.0) -> bool:
     """Waits at most `timeout` seconds until there is something to read."""
 
 class Sink:
-    """The file that a pickler of a message writes to, and the callable that it offers buffers to."""
+    """What a pickler of a message writes to, and offers its buffers to."""
 
     def write(self, data: Buffer) -> int: ...
     def __call__(self, buffer: Buffer) -> bool:

@@ -86,12 +86,14 @@ def copy(obj: Any) -> Any:
 
 
 def _ctype_in_message(sink: _engine.Sink, obj: Any) -> Any:
-    if not isinstance(obj._wrapper, BufferWrapper):
+    wrapper = obj._wrapper
+    if not isinstance(wrapper, BufferWrapper):
         # Of the standard library's package, which passes it on only while a process starts.
         return _original.reduce_ctype(obj)
-    if isinstance(obj, ctypes.Array):
-        return rebuild_ctype, (obj._type_, obj._wrapper, obj._length_)
-    return rebuild_ctype, (type(obj), obj._wrapper, None)
+    # As there, but for the question whether a process starts.
+    length = len(obj) if isinstance(obj, ctypes.Array) else None
+    kind = type(obj) if length is None else obj._type_
+    return rebuild_ctype, (kind, wrapper, length)
 
 
 def _synchronized_in_message(sink: _engine.Sink, obj: Any) -> tuple[Any, ...]:

@@ -211,11 +211,12 @@ impl WorkerEnd {
     /// The next message of the parent; a task is started by this.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
         let before = self.sender.ring.position();
-        self.sender.release_descriptors();
         let message = self.receiver.peek()?;
         for reply in self.receiver.replies.drain(..) {
             self.sender.answer(&reply);
         }
+        // After the look: what the parent has let go of may be what it has from here.
+        self.sender.release_descriptors();
         if self.sender.ring.position() != before {
             self.hall.front().ring();
         }

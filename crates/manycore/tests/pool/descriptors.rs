@@ -1,11 +1,12 @@
 //! Descriptors in messages.
 
-use std::io::{PipeReader, Read};
-use std::os::fd::OwnedFd;
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread;
 
+use manycore::Pool;
 use manycore::channel::Payload;
 use manycore::memory::{Block, Descriptor};
 use manycore::pool::{JobHandle, JobOptions, Lost, Outcome};
@@ -26,10 +27,36 @@ fn call(pool: &Bytes, name: &str, body: &[u8], descriptors: &[Descriptor]) -> Jo
     pool.raw.call(pool.function(name), &payload, JobOptions::default()).unwrap()
 }
 
+fn add((block, number): (Block, u64)) -> (u64, Block) {
+    (cell(&block).fetch_add(number, Ordering::Relaxed), block)
+}
+
+fn write(writer: Descriptor) -> Descriptor {
+    std::fs::File::from(writer.as_fd().try_clone_to_owned().unwrap()).write_all(b"x").unwrap();
+    writer
+}
+
+#[test]
+fn typed_values_share_memory_and_files() {
+    each("typed sharing", |method, _| {
+        let pool = Pool::builder().workers(2).start_method(method).worker_args(ENTRY);
+        let pool = pool.build().unwrap();
+        let block = Block::new(64).unwrap();
+        let results = pool.map(add, (1..=1000).map(|n| (block.clone(), n))).unwrap();
+        assert_eq!(cell(&block).load(Ordering::Relaxed), 500_500);
+        drop(block);
+        assert_eq!(cell(&results[17].1).load(Ordering::Relaxed), 500_500);
+        let (reader, writer) = pipe();
+        drop(pool.map(write, (0..100).map(|_| writer.clone())).unwrap());
+        drop(writer);
+        assert_eq!(read(reader).len(), 100);
+    });
+}
+
 /// The reading end of a pipe, and the only writing end.
 fn pipe() -> (PipeReader, Descriptor) {
     let (reader, writer) = std::io::pipe().unwrap();
-    let copy = Descriptor::copy_of(std::os::fd::AsFd::as_fd(&writer)).unwrap();
+    let copy = Descriptor::copy_of(writer.as_fd()).unwrap();
     drop(OwnedFd::from(writer));
     (reader, copy)
 }
@@ -235,7 +262,7 @@ fn many_descriptors_go_with_one_task() {
         let pool = Bytes::new(method, 1);
         let null: PathBuf = "/dev/null".into();
         let null = std::fs::File::open(null).unwrap();
-        let copy = || Descriptor::copy_of(std::os::fd::AsFd::as_fd(&null)).unwrap();
+        let copy = || Descriptor::copy_of(null.as_fd()).unwrap();
         let many: Vec<_> = (0..700).map(|_| copy()).collect();
         assert_eq!(number(&result(&call(&pool, "came", b"", &many))), 700);
         // The same one twice, among others that are known already.
