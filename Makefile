@@ -29,6 +29,25 @@ test: $(VENV)/.built ## all tests: the engine, its models, the Python package, e
 	@echo "cargo test -p manycore:"
 	@grep '^test result' $(LOG)
 
+# The Pythons to test on: commands, one a line.
+find_pythons = $(BIN)/python -m tests.cpython.pythons
+run_cpython = $(BIN)/python -m tests.cpython $(if $(SUITES),--suites $(SUITES)) $(if $(SYSTEM),--system $(SYSTEM))
+
+.PHONY: test-cpython
+test-cpython: $(VENV)/.built ## the interpreter's own tests of multiprocessing; VERSIONS="3.11 3.13" SUITES=fork,spawn SYSTEM=stdlib
+	$(find_pythons) $(or $(VERSIONS),3.11 3.13) | $(run_cpython)
+
+.PHONY: test-all-pythons
+test-all-pythons: $(VENV)/.built ## our tests and the interpreter's own on every Python from 3.11 on that is there
+	$(find_pythons) $(VERSIONS) | $(BIN)/python -m tests.cpython.ours $(ARGS)
+	$(find_pythons) $(VERSIONS) | $(run_cpython)
+
+.PHONY: debian-root
+debian-root: ## Python 3.14 and 3.15 with their tests, from Debian; needs debootstrap and root
+	mkdir -p $(VENV)/roots
+	debootstrap --variant=minbase --include=python3.14,python3.14-venv,libpython3.14-testsuite,$(strip \
+		)python3.15,python3.15-venv,libpython3.15-testsuite sid $(VENV)/roots/sid
+
 .PHONY: model
 model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes longer
 	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(or $(PREEMPTIONS),2) \
@@ -61,7 +80,7 @@ bench: $(VENV)/.built ## measure against the standard library; BENCH=apply,imap 
 clean: ## remove the local environment and what was built
 	rm -rf $(VENV) target
 
-$(VENV)/.requirements: requirements-dev.txt
+$(VENV)/.requirements: requirements-dev.txt requirements-test.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

@@ -13,6 +13,8 @@ from importlib.machinery import SourceFileLoader
 from . import context
 from ._install import install
 
+__all__ = ["main"]
+
 _USAGE = """\
 python -m manycore [--start-method METHOD] program.py [argument ...]
        python -m manycore [--start-method METHOD] -m module [argument ...]"""

@@ -150,6 +150,8 @@ class Condition:
         """Says, with the lock again, that the caller is awake; whether it had been notified."""
     def notify(self, n: int) -> int:
         """Wakes at most `n` sleepers; how many."""
+    def waiters(self) -> int:
+        """How many have entered and not left."""
     @property
     def block(self) -> Block: ...
 

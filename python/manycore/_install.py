@@ -62,13 +62,16 @@ def install() -> None:
     """
     if is_installed():
         return
+    package = sys.modules[str(__package__)]
     for full_name, module in list(sys.modules.items()):
         name = full_name.partition(".")[2] if full_name.startswith("multiprocessing.") else ""
         if not name or "." in name:
             continue
         _stdlib.keep(name, module)
-        if name not in _stdlib.SHARED:
+        if name in _stdlib.SHARED:
+            setattr(package, name, module)
+        else:
             del sys.modules[full_name]
-    sys.modules["multiprocessing"] = sys.modules[str(__package__)]
+    sys.modules["multiprocessing"] = package
     finder: Any = _Finder()
     sys.meta_path.insert(0, finder)

@@ -74,9 +74,12 @@ def _import(full_name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(f"No module named {full_name!r}", name=full_name)
     module = module_from_spec(spec)
-    if full_name.partition(".")[2] in SHARED:
+    name = full_name.partition(".")[2]
+    if name in SHARED:
         sys.modules[full_name] = module
     spec.loader.exec_module(module)
+    if name in SHARED:
+        setattr(sys.modules["multiprocessing"], name, module)
     return module
 
 

@@ -98,6 +98,9 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """
     if duplex:
         one, other = socket.socketpair()
+        # `socket.setdefaulttimeout` would have made them non-blocking.
+        for end in (one, other):
+            end.setblocking(True)
         return Connection(one.detach()), Connection(other.detach())
     reader, writer = os.pipe()
     return Connection(reader, writable=False), Connection(writer, readable=False)

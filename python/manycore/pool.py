@@ -142,6 +142,9 @@ class Pool(_original.Pool):  # type: ignore[misc, name-defined]
     def _pool(self) -> list[Any]:
         return self._staff.processes
 
+    def _repopulate_pool(self) -> None:
+        """Does nothing: the engine replaces a worker as soon as it has gone."""
+
     def __del__(self, _warn: Any = warnings.warn, _run: Any = RUN) -> None:
         if getattr(self, "_state", None) == _run:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)

@@ -40,6 +40,8 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
 
     def _open(self) -> None:
         self._closed = False
+        # Whether this process has put anything: the standard library then has a pipe to close.
+        self._used = False
         self._reader = _End()
         self._writer = _End()
 
@@ -68,6 +70,7 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
             raise Full
 
     def _pickle(self, obj: Any) -> Any:
+        self._used = True
         try:
             return ForkingPickler.dumps(obj)
         except Exception as error:  # noqa: BLE001 - pickling runs the user's code
@@ -91,7 +94,9 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
         return len(self._queue)
 
     def empty(self) -> bool:
-        """Whether no object is queued."""
+        """Whether no object is queued. OSError after ``close``, if anything was put here."""
+        if self._closed and self._used:
+            raise OSError("handle is closed")
         return not len(self._queue)
 
     def full(self) -> bool:

