@@ -266,6 +266,32 @@ def test_results(ctx, pool, start_method):
         assert reader.recv() == "through the worker's pipe"
 
 
+_kept = []
+
+
+def keep(*objects):
+    _kept.extend(objects)
+
+
+def kept():
+    return _kept
+
+
+def test_what_came_with_the_process_is_a_result(ctx):
+    value, raw, (reader, writer) = ctx.Value("q"), ctx.RawArray("i", 3), ctx.Pipe(False)
+    with reader, ctx.Pool(1, keep, (value, raw, writer)) as pool:
+        writer.close()
+        # A spawned worker has loaded nothing of ours that the three did not need.
+        value2, raw2, writer2 = pool.apply(kept)
+        value2.value, raw2[0] = 5, 7
+        assert (value.value, raw[0]) == (5, 7)
+        with writer2:
+            writer2.send("sent")
+        assert reader.recv() == "sent"
+    pool.join()
+    _kept.clear()
+
+
 def test_an_idle_pool_lets_go_of_a_result(pool):
     reader, writer = manycore.Pipe(False)
     with reader:

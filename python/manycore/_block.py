@@ -10,11 +10,18 @@ something else, is refused as anywhere else.
 from __future__ import annotations
 
 import copyreg
+import importlib
 import os
+import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.context import assert_spawning, get_spawning_popen
-from multiprocessing.reduction import DupFd, ForkingPickler
+from multiprocessing.reduction import (  # type: ignore[attr-defined]
+    DupFd,
+    ForkingPickler,
+    _reduce_socket,
+)
 from types import FunctionType
 from typing import Any
 
@@ -119,6 +126,25 @@ def subclasses_in_messages(cls: type, message_reducer: MessageReducer) -> None:
     _of_subclasses.append((cls, message_reducer))
 
 
+# Modules of the standard library whose objects ours make fit for messages.
+_COUNTERPARTS = ("connection", "sharedctypes")
+_modules_seen = 0
+
+
+def _load_counterparts() -> None:
+    """Loads ours where only the original is there.
+
+    A value that came here with the process is an object of the original.
+    """
+    global _modules_seen
+    if len(sys.modules) == _modules_seen:
+        return
+    for name in _COUNTERPARTS:
+        if f"multiprocessing.{name}" in sys.modules:
+            importlib.import_module(f"{__package__}.{name}")
+    _modules_seen = len(sys.modules)
+
+
 def _reduce_of(cls: Any) -> Any:
     return cls.__reduce__
 
@@ -135,6 +161,7 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
         self[_engine.Queue] = self._reduce_queue
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
+        _load_counterparts()
         for base, message_reducer in _of_subclasses:
             if issubclass(cls, base) and _reduce_of(cls) is _reduce_of(base):
                 return partial(message_reducer, self._sink)
@@ -149,3 +176,15 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
 
     def _reduce_queue(self, queue: _engine.Queue) -> tuple[Any, ...]:
         return _engine.received_queue, _engine.send_queue(self._sink, queue)
+
+
+def _socket_in_message(sink: _engine.Sink, sock: socket.socket) -> tuple[Any, ...]:
+    fd = _engine.send_fd(sink, sock.fileno())
+    return _received_socket, (fd, sock.family, sock.type, sock.proto)
+
+
+def _received_socket(fd: int, family: int, kind: int, proto: int) -> socket.socket:
+    return socket.socket(family, kind, proto, fileno=_engine.received_fd(fd))
+
+
+in_messages(_reduce_socket, _socket_in_message)

@@ -134,18 +134,8 @@ def _received_connection(fd: int, readable: bool, writable: bool) -> Connection:
     return Connection(_engine.received_fd(fd), readable, writable)
 
 
-def _socket_in_message(sink: _engine.Sink, sock: socket.socket) -> tuple[Any, ...]:
-    fd = _engine.send_fd(sink, sock.fileno())
-    return _received_socket, (fd, sock.family, sock.type, sock.proto)
-
-
-def _received_socket(fd: int, family: int, kind: int, proto: int) -> socket.socket:
-    return socket.socket(family, kind, proto, fileno=_engine.received_fd(fd))
-
-
 _block.in_messages(_reduce_connection, _connection_in_message)
 _block.in_messages(_original.reduce_connection, _connection_in_message)
-_block.in_messages(_stdlib.reduction._reduce_socket, _socket_in_message)
 
 
 def __getattr__(name: str) -> Any:
