@@ -3,14 +3,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::functions::Function;
 use super::job::Job;
-use crate::Result;
 use crate::channel::link::ParentEnd;
 use crate::channel::{Head, Kind, Message, OwnedPayload, Payload};
 use crate::memory::Descriptor;
 use crate::process::Child;
 use crate::process::watch::Watch;
+use crate::{Error, Result};
 
 /// A task on its way: made, and without outcome.
 #[derive(Clone)]
@@ -121,13 +120,13 @@ impl Member {
 
     fn send_records(&mut self, unit: &Unit, payload: &Payload<'_>) -> Result<bool> {
         let job = &unit.job;
-        if !self.define(&job.function)? {
+        if !self.known.contains(&job.function) && !self.define(job)? {
             return Ok(false);
         }
         let head = Head {
             tag: job.tag,
             urgent: job.urgent,
-            function: job.function.number,
+            function: job.function,
             task: self.last + 1,
             value: job.number,
             ..Head::new(Kind::Task)
@@ -135,11 +134,9 @@ impl Member {
         self.end.send(head, payload)
     }
 
-    /// Makes the function known to the worker; false if there is no room now.
-    fn define(&mut self, function: &Function) -> Result<bool> {
-        if self.known.contains(&function.number) {
-            return Ok(true);
-        }
+    /// Makes a job's function known to the worker; false if there is no room now.
+    fn define(&mut self, job: &Job) -> Result<bool> {
+        let function = job.function().ok_or_else(|| Error::misuse("the job has ended"))?;
         let head = Head { function: function.number, ..Head::new(Kind::Define) };
         let descriptors = &function.descriptors;
         let payload = Payload { body: &[&function.body], descriptors, ..Payload::default() };

@@ -167,7 +167,7 @@ impl RawPool {
     /// The pool does not run ([`Error::is_misuse`]) or belongs to another process.
     pub fn open(&self, function: Arc<Function>, options: JobOptions) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, None, true, options));
+        let job = Arc::new(Job::new(&function, None, true, options));
         self.inner.open(&job);
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
@@ -184,7 +184,7 @@ impl RawPool {
         options: JobOptions,
     ) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, None, false, options));
+        let job = Arc::new(Job::new(&function, None, false, options));
         self.inner.call(&job, payload)?;
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
@@ -202,7 +202,7 @@ impl RawPool {
         options: JobOptions,
     ) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, Some(source), false, options));
+        let job = Arc::new(Job::new(&function, Some(source), false, options));
         self.inner.add_source(&job);
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }

@@ -103,6 +103,28 @@ fn a_function_has_descriptors() {
     });
 }
 
+#[test]
+fn an_outcome_keeps_nothing_open() {
+    each("outcome", |method, _| {
+        let pool = Bytes::new(method, 1);
+        let (readers, jobs): (Vec<_>, Vec<_>) = (0..10u8)
+            .map(|n| {
+                let (reader, writer) = pipe();
+                let name = [b"echo ", writer.id().to_string().as_bytes()].concat();
+                let function = pool.raw.function_with(&name, &[writer]).unwrap();
+                let payload = Payload { body: &[&[n]], ..Payload::default() };
+                (reader, pool.raw.call(function, &payload, JobOptions::default()).unwrap())
+            })
+            .unzip();
+        jobs.iter().for_each(|job| job.wait(None).unwrap());
+        // The outcomes are there, and nobody has taken them.
+        readers.into_iter().for_each(|reader| assert!(read(reader).is_empty()));
+        let all = jobs.iter().map(|job| returned(job.take().unwrap()));
+        assert!(all.eq((0..10u8).map(|n| vec![n])));
+        pool.finish();
+    });
+}
+
 /// How many pieces of shared memory a process has open, and how many it has mapped.
 fn memory_of(pid: u32) -> (usize, usize) {
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
