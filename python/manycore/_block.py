@@ -14,7 +14,7 @@ import importlib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from multiprocessing.context import assert_spawning, get_spawning_popen
 from multiprocessing.reduction import (  # type: ignore[attr-defined]
@@ -153,10 +153,14 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
     """How the engine pickles for one of its sinks: a pickler's ``dispatch_table``.
 
     It is that of ``ForkingPickler``, so what is registered there counts, but for what shares.
+    What neither knows comes from ``rest``.
     """
 
-    def __init__(self, sink: _engine.Sink) -> None:
+    def __init__(
+        self, sink: _engine.Sink, rest: Mapping[type, Any] = copyreg.dispatch_table
+    ) -> None:
         self._sink = sink
+        self._rest = rest
         self[_engine.Block] = self._reduce_block
         self[_engine.Queue] = self._reduce_queue
 
@@ -166,7 +170,7 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
             if issubclass(cls, base) and _reduce_of(cls) is _reduce_of(base):
                 return partial(message_reducer, self._sink)
         extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-        reducer = extra.get(cls) or copyreg.dispatch_table[cls]
+        reducer = extra.get(cls) or self._rest[cls]
         if type(reducer) is FunctionType and reducer in _instead:
             return partial(_instead[reducer], self._sink)
         return reducer
