@@ -170,7 +170,7 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
             if issubclass(cls, base) and _reduce_of(cls) is _reduce_of(base):
                 return partial(message_reducer, self._sink)
         extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-        reducer = extra.get(cls) or self._rest[cls]
+        reducer: Callable[[Any], Any] = extra.get(cls) or self._rest[cls]
         if type(reducer) is FunctionType and reducer in _instead:
             return partial(_instead[reducer], self._sink)
         return reducer
