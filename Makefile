@@ -25,12 +25,14 @@ demo: $(VENV)/.built ## the tutorial programs on multiprocessing and on manycore
 test: $(VENV)/.built ## all tests: the engine, its models, the Python package, examples, README
 	cargo test -p manycore 2>&1 | tee $(LOG)
 	$(MAKE) --no-print-directory model
+	$(find_pythons) $(THIS) | $(run_cpython) --suites fork,main
 	$(BIN)/python -m pytest
 	@echo "cargo test -p manycore:"
 	@grep '^test result' $(LOG)
 
 # The Pythons to test on: commands, one a line.
 find_pythons = $(BIN)/python -m tests.cpython.pythons
+THIS = $(shell $(BIN)/python -c 'import sys; print("{}.{}".format(*sys.version_info))')
 run_cpython = $(BIN)/python -m tests.cpython $(if $(SUITES),--suites $(SUITES)) $(if $(SYSTEM),--system $(SYSTEM))
 
 .PHONY: test-cpython
@@ -55,12 +57,14 @@ model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes 
 		| awk '{ print; fflush() } /^test .* ok$$/ { ok = 1 } END { exit !ok }' # no model is no success
 
 .PHONY: lint
-lint: $(VENV)/.requirements ## formatting, clippy, ruff, mypy, and the rules between the layers
+lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, and the rules between the layers
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing/program.py
+	MYPYPATH=python $(BIN)/stubtest manycore --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest.txt
 	@if cargo tree -p manycore | grep pyo3; then echo "the engine must not know Python" >&2; exit 1; fi
 	@if grep -rnE '\b(libc::[a-z_{]|rustix::)' crates/*/src --include='*.rs' \
 		| grep -v '^crates/manycore/src/sys/'; then \
