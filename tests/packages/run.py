@@ -1,0 +1,261 @@
+"""Runs one command with the interpreter alone and under manycore, and compares what it did."""
+
+import contextlib
+import difflib
+import fnmatch
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+#: Seconds after which a command hangs.
+PATIENCE = 600
+#: Seconds that the processes of a command that has ended may take to end, too.
+GRACE = 10
+
+#: In the environment of a command's processes, and so the way to find them all.
+MARK = "PACKAGES_RUN"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that starts processes, and what is known about its output."""
+
+    name: str
+    #: What follows the interpreter.
+    arguments: tuple[str, ...]
+    #: Writes what the command works on into its folder.
+    prepare: Callable[[Path], None] = lambda folder: None
+    #: Start methods for `--start-method`; none, if the package chooses one by itself.
+    methods: tuple[str, ...] = ("fork", "forkserver", "spawn")
+    #: The processes that it starts at least.
+    processes: int = 2
+    #: The processes' targets have this in their name under manycore.
+    target: str = ""
+    #: Regular expressions for what differs in each run, such as times.
+    varying: tuple[str, ...] = ()
+    #: The lines come in the order in which workers are ready.
+    unordered: bool = False
+    #: Patterns for files that differ in each run, such as pickles with times in them.
+    varying_files: tuple[str, ...] = ()
+    #: Further commands of the same kind, which show what the first has done.
+    then: tuple[tuple[str, ...], ...] = ()
+    #: Exit code that shows that it has worked.
+    exitcode: int = 0
+    #: Works with the running command and ends it; returns what is to be compared, too.
+    use: Callable[[subprocess.Popen[bytes]], str] | None = None
+
+
+@dataclass
+class Run:
+    """What one run of a command did."""
+
+    exitcode: int
+    output: str
+    started: list[dict[str, str]]
+    #: Processes that outlived it.
+    left: list[str]
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+class Failed(Exception):
+    """The runs differ, or one of them was not what it should be."""
+
+
+def check(case: Case) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The checks of a case: what is run, and a function that runs it and tells how it was."""
+    plain: list[Run] = []
+
+    def alone() -> str:
+        run = _run(case, [])
+        _check_alone(case, run)
+        plain.append(run)
+        return f"{len(run.started)} processes"
+
+    def on_manycore(options: list[str]) -> str:
+        if not plain:
+            raise Failed("there is nothing to compare with")
+        run = _run(case, ["-m", "manycore", *options])
+        _check_manycore(case, run, plain[0], options)
+        targets = sorted({line["target"] for line in run.started})
+        return f"same output, {len(run.started)} processes: {', '.join(targets)}"
+
+    yield "alone", alone
+    for method in case.methods or ("",):
+        options = ["--start-method", method] if method else []
+        yield method or "its own", lambda options=options: on_manycore(options)
+
+
+def _run(case: Case, launcher: list[str]) -> Run:
+    # A short path, always the same length: some packages have sockets below it or wrap lines.
+    with tempfile.TemporaryDirectory(prefix="manycore-", ignore_cleanup_errors=True) as top:
+        folder = Path(top, "work")
+        for path in (folder, Path(top, "home"), Path(top, "tmp")):
+            path.mkdir()
+        case.prepare(folder)
+        run = _run_in(case, [sys.executable, *launcher, *case.arguments], Path(top))
+        for arguments in case.then:
+            command = [sys.executable, *launcher, *arguments]
+            after = _run_in(replace(case, use=None), command, Path(top))
+            run.output += after.output
+            run.exitcode = run.exitcode or after.exitcode
+        run.files = _files(case, Path(top))
+        return run
+
+
+def _run_in(case: Case, command: list[str], top: Path) -> Run:
+    mark = uuid.uuid4().hex
+    log = top / "started"
+    log.touch()
+    with open(top / "output", "w+b") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(top, log, mark),
+            cwd=top / "work",
+            start_new_session=True,
+        )
+        used = _wait(case, process, mark)
+        left = _left(mark)
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    started = [json.loads(line) for line in log.read_text().splitlines()]
+    return Run(process.returncode, _normal(case, used + text, top), started, left)
+
+
+def _environment(top: Path, log: Path, mark: str) -> dict[str, str]:
+    keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
+    return keep | {
+        "HOME": str(top / "home"),
+        "TMPDIR": str(top / "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NO_COLOR": "1",
+        "STARTED_PROCESSES": str(log),
+        MARK: mark,
+    }
+
+
+def _wait(case: Case, process: subprocess.Popen[bytes], mark: str) -> str:
+    used = ""
+    try:
+        if case.use is not None:
+            used = case.use(process)
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        # All of them print their stacks first.
+        for signum in (signal.SIGABRT, signal.SIGKILL):
+            for pid in _marked(mark):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signum)
+            time.sleep(1)
+        used += f"does not end within {PATIENCE} s\n"
+        process.wait()
+    return used
+
+
+def _left(mark: str) -> list[str]:
+    """The commands of processes that do not end with their command's; they are killed."""
+    deadline = time.monotonic() + GRACE
+    while (pids := _marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            left.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip())
+            os.kill(pid, signal.SIGKILL)
+    return left
+
+
+def _marked(mark: str) -> list[int]:
+    """The processes that have this mark in their environment."""
+    found = []
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if name.isdigit() and f"{MARK}={mark}".encode() in _environ(name):
+                found.append(int(name))
+    return found
+
+
+def _environ(pid: str) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+def _normal(case: Case, text: str, top: Path) -> str:
+    text = text.replace(str(top), "<top>").replace(top.name, "<top>")
+    for pattern in case.varying:
+        text = re.sub(pattern, "<varies>", text, flags=re.MULTILINE)
+    if case.unordered:
+        text = "".join(sorted(text.splitlines(keepends=True)))
+    return text
+
+
+def _files(case: Case, top: Path) -> dict[str, bytes]:
+    """What the run has written, and what it has left in the folder for temporary files."""
+    found = {}
+    for part in ("work", "tmp"):
+        for path in sorted((top / part).rglob("*")):
+            name = str(path.relative_to(top))
+            varies = any(fnmatch.fnmatch(name, pattern) for pattern in case.varying_files)
+            if path.is_file():
+                content = path.read_bytes().replace(os.fsencode(top), b"<top>")
+                found[name] = b"" if varies else content
+    return found
+
+
+def _check_alone(case: Case, run: Run) -> None:
+    _check_any(case, run)
+    ours = [line for line in run.started if line["multiprocessing"] != "multiprocessing"]
+    if ours:
+        raise Failed(f"manycore was used: {ours[0]}")
+
+
+def _check_manycore(case: Case, run: Run, plain: Run, options: list[str]) -> None:
+    differences = "".join(_differences(plain, run))
+    if differences:
+        raise Failed(f"not as with the interpreter alone:\n{differences}")
+    _check_any(case, run)
+    for line in run.started:
+        if line["multiprocessing"] != "manycore" or not line["process"].startswith("manycore."):
+            raise Failed(f"a process is not manycore's: {line}")
+        if options and line["method"] != options[-1]:
+            raise Failed(f"a process has not the start method {options[-1]}: {line}")
+    if not any(case.target in line["target"] for line in run.started):
+        raise Failed(f"no process runs {case.target}: {run.started}")
+
+
+def _check_any(case: Case, run: Run) -> None:
+    if run.exitcode != case.exitcode:
+        raise Failed(f"exit code {run.exitcode}\n{run.output}")
+    if len(run.started) < case.processes:
+        raise Failed(f"{len(run.started)} processes were started\n{run.output}")
+    if run.left:
+        raise Failed("processes are left:\n" + "\n".join(run.left))
+
+
+def _differences(plain: Run, run: Run) -> Iterator[str]:
+    if plain.exitcode != run.exitcode:
+        yield f"exit code {run.exitcode}, not {plain.exitcode}\n"
+    yield from _diff("output", plain.output, run.output)
+    for name in sorted(plain.files.keys() | run.files.keys()):
+        texts = (files.get(name, b"(no such file)") for files in (plain.files, run.files))
+        yield from _diff(name, *(text.decode(errors="backslashreplace") for text in texts))
+
+
+def _diff(name: str, alone: str, ours: str) -> Iterator[str]:
+    lines = (text.splitlines(keepends=True) for text in (alone, ours))
+    yield from difflib.unified_diff(*lines, f"{name}, alone", f"{name}, manycore")
