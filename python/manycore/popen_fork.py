@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
@@ -43,7 +44,8 @@ class Popen:
     def _launch(self, process_obj: BaseProcess) -> None:
         lifeline = _engine.lifeline()
         sys.audit("os.fork")
-        child = _engine.fork()
+        with _keep_tracker():
+            child = _engine.fork()
         if child is None:
             run_child(lambda: self._bootstrap(process_obj, lifeline))
         self._started(child)
@@ -101,6 +103,22 @@ class Popen:
     def close(self) -> None:
         """Closes the sentinel."""
         self._child = None
+
+
+@contextlib.contextmanager
+def _keep_tracker() -> Iterator[None]:
+    """Has a copy made meanwhile use the resource tracker of this process, if there is one."""
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    # Newer Pythons take it away from copies, unless this is set.
+    intent = getattr(tracker, "_fork_intent", None)
+    if intent is None:
+        yield
+        return
+    intent.preserve_fd = True
+    try:
+        yield
+    finally:
+        intent.preserve_fd = False
 
 
 def grace_ms(process_obj: BaseProcess) -> int:
