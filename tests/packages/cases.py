@@ -46,7 +46,7 @@ CASES = [
         "pylint",
         ("-m", "pylint", "-j", "2", "--persistent=n", "--score=n", "code"),
         prepare=material.untidy_code,
-        exitcode=20,
+        exitcode=28,
         # The order of the modules is that in which workers take them.
         unordered=True,
     ),
@@ -86,9 +86,12 @@ CASES = [
     ),
     Case(
         "luigi",
-        ("-m", "luigi", "--module", "luigi_tasks", "All", "--local-scheduler", "--workers", "2"),
+        ("-m", "luigi", "--module", "luigi_tasks", "All", "--local-scheduler", "--workers", "2")
+        + ("--log-level", "INFO"),
         prepare=material.programs("luigi_tasks.py"),
-        varying=(r"pid \d+\] Worker Worker\(.*?\)", r"Worker\(.*?\)", r"\[pid \d+\]"),
+        processes=12,
+        varying=(r"Worker\(.*?\)", r"\[pid \d+\]"),
+        varying_files=("tmp/luigi/*.pid",),
         unordered=True,
     ),
     Case(
@@ -103,7 +106,7 @@ CASES = [
         ("scipy_workers.py",),
         prepare=material.programs("scipy_workers.py"),
         target="_worker.work",
-        processes=12,
+        processes=6,
     ),
     Case(
         "emcee",
@@ -155,8 +158,8 @@ CASES = [
     ),
     Case(
         "coverage",
-        ("-m", "coverage", "run", "--branch", "--concurrency=multiprocessing", "covered.py"),
-        prepare=material.programs("covered.py"),
+        ("-m", "coverage", "run", "covered.py"),
+        prepare=material.programs("covered.py", ".coveragerc"),
         then=(
             ("-m", "coverage", "combine", "--quiet"),
             ("-m", "coverage", "report", "--show-missing", "--include=covered.py"),

@@ -1,6 +1,7 @@
 """Writes what the commands work on: documents, code, projects."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def playbook(folder: Path) -> None:
     """A playbook of Ansible and six hosts, all of them this machine."""
     programs("playbook.yml")(folder)
     hosts = "".join(f"host{n} number={n}\n" for n in range(6))
-    options = "ansible_connection=local ansible_python_interpreter=auto_silent"
-    (folder / "hosts.ini").write_text(f"{hosts}[all:vars]\n" + options.replace(" ", "\n") + "\n")
+    options = f"ansible_connection=local\nansible_python_interpreter={sys.executable}\n"
+    (folder / "hosts.ini").write_text(f"{hosts}[all:vars]\n{options}")
 
 
 def documents(folder: Path) -> None:

@@ -44,7 +44,7 @@ class Case:
     varying: tuple[str, ...] = ()
     #: The lines come in the order in which workers are ready.
     unordered: bool = False
-    #: Patterns for files that differ in each run, such as pickles with times in them.
+    #: Patterns for files that are not compared, such as pickles with times in them.
     varying_files: tuple[str, ...] = ()
     #: Further commands of the same kind, which show what the first has done.
     then: tuple[tuple[str, ...], ...] = ()
@@ -211,9 +211,8 @@ def _files(case: Case, top: Path) -> dict[str, bytes]:
         for path in sorted((top / part).rglob("*")):
             name = str(path.relative_to(top))
             varies = any(fnmatch.fnmatch(name, pattern) for pattern in case.varying_files)
-            if path.is_file():
-                content = path.read_bytes().replace(os.fsencode(top), b"<top>")
-                found[name] = b"" if varies else content
+            if path.is_file() and not varies:
+                found[name] = path.read_bytes().replace(os.fsencode(top), b"<top>")
     return found
 
 

@@ -31,7 +31,6 @@ if __name__ == "__main__":
     with parallel_config(backend="multiprocessing", n_jobs=2):
         print(Parallel()(delayed(norm)(big, scale) for scale in range(6)))
         print(Parallel(batch_size=4)(delayed(divmod)(n, 7) for n in range(50)))
-        print(list(Parallel(return_as="generator")(delayed(abs)(-n) for n in range(20))))
         try:
             Parallel()(delayed(fail)(n) for n in range(10))
         except KeyError as error:

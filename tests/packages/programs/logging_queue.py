@@ -40,6 +40,8 @@ if __name__ == "__main__":
         worker.join()
     with multiprocessing.Pool(2, initialize, (queue,)) as pool:
         pool.map(task, range(10))
+        pool.close()
+        pool.join()
     listener.stop()
     lines = [line for line in open("all.log") if "Pool" not in line]
     print(len(lines), "".join(sorted(lines)))

@@ -21,6 +21,7 @@ if __name__ == "__main__":
     options = {"bar_format": FORMAT, "ascii": True, "miniters": 40, "file": sys.stdout}
     print(sum(process_map(work, range(40), max_workers=2, desc="map", **options)))
     print(sum(process_map(neg, range(40), max_workers=2, chunksize=7, desc="chunks", **options)))
-    with multiprocessing.Pool(2, initializer=tqdm.set_lock, initargs=(tqdm.get_lock(),)) as pool:
+    lock = tqdm.get_lock().mp_lock
+    with multiprocessing.Pool(2, initializer=tqdm.set_lock, initargs=(lock,)) as pool:
         print(sum(tqdm(pool.imap(work, range(40)), total=40, desc="imap", **options)))
         print(sum(tqdm(pool.imap_unordered(work, range(40), 3), total=40, desc="any", **options)))
