@@ -57,12 +57,14 @@ model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes 
 		| awk '{ print; fflush() } /^test .* ok$$/ { ok = 1 } END { exit !ok }' # no model is no success
 
 .PHONY: lint
-lint: $(VENV)/.requirements ## formatting, clippy, ruff, mypy, and the rules between the layers
+lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, and the rules between the layers
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing/program.py
+	MYPYPATH=python $(BIN)/stubtest manycore --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest.txt
 	@if cargo tree -p manycore | grep pyo3; then echo "the engine must not know Python" >&2; exit 1; fi
 	@if grep -rnE '\b(libc::[a-z_{]|rustix::)' crates/*/src --include='*.rs' \
 		| grep -v '^crates/manycore/src/sys/'; then \

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _engine, _stdlib
 
@@ -44,8 +43,7 @@ class Popen:
     def _launch(self, process_obj: BaseProcess) -> None:
         lifeline = _engine.lifeline()
         sys.audit("os.fork")
-        with _keep_tracker():
-            child = _engine.fork()
+        child = _fork()
         if child is None:
             run_child(lambda: self._bootstrap(process_obj, lifeline))
         self._started(child)
@@ -105,18 +103,15 @@ class Popen:
         self._child = None
 
 
-@contextlib.contextmanager
-def _keep_tracker() -> Iterator[None]:
-    """Has a copy made meanwhile use the resource tracker of this process, if there is one."""
+def _fork() -> _engine.Child | None:
+    """Forks. The child keeps the resource tracker; from Python 3.14 on that has to be asked for."""
     tracker = sys.modules.get("multiprocessing.resource_tracker")
-    # Newer Pythons take it away from copies, unless this is set.
     intent = getattr(tracker, "_fork_intent", None)
     if intent is None:
-        yield
-        return
+        return _engine.fork()
     intent.preserve_fd = True
     try:
-        yield
+        return _engine.fork()
     finally:
         intent.preserve_fd = False
 
@@ -142,3 +137,7 @@ def run_child(run: Callable[[], int]) -> NoReturn:
             atexit._run_exitfuncs()
         _stdlib.util._flush_std_streams()
         os._exit(code)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("popen_fork")
