@@ -5,7 +5,7 @@ from .run import Case
 
 FORK, SPAWN = ("fork",), ("spawn",)
 #: For packages that ask for a context by its name themselves.
-ITS_OWN = ()
+ITS_OWN = (None,)
 
 # The ports are chosen once: both runs print the same.
 UVICORN, HYPERCORN = servers.free_port(), servers.free_port()
@@ -128,6 +128,13 @@ CASES = [
         processes=8,
     ),
     Case(
+        "loky",
+        ("joblib_loky.py",),
+        prepare=material.programs("joblib_loky.py"),
+        # Its processes are programs of its own; manycore is in the parent.
+        methods=ITS_OWN,
+    ),
+    Case(
         "tqdm",
         ("tqdm_maps.py",),
         prepare=material.programs("tqdm_maps.py"),
@@ -140,6 +147,7 @@ CASES = [
         prepare=material.programs("pandas_parallel.py"),
         methods=ITS_OWN,
         processes=16,
+        varying=(r"^.*FutureWarning.*\n.*\n",),
     ),
     Case(
         "gensim",
@@ -150,6 +158,8 @@ CASES = [
         "spacy",
         ("spacy_pipe.py",),
         prepare=material.programs("spacy_pipe.py"),
+        # Errors come by a way of their own, at any time.
+        unordered=True,
     ),
     Case(
         "pebble",

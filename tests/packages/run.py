@@ -34,12 +34,14 @@ class Case:
     arguments: tuple[str, ...]
     #: Writes what the command works on into its folder.
     prepare: Callable[[Path], None] = lambda folder: None
-    #: Start methods for `--start-method`; none, if the package chooses one by itself.
-    methods: tuple[str, ...] = ("fork", "forkserver", "spawn")
+    #: Start methods for `--start-method`; None, if the package chooses one by itself.
+    methods: tuple[str | None, ...] = ("fork", "forkserver", "spawn")
     #: The processes that it starts at least.
     processes: int = 2
     #: The processes' targets have this in their name under manycore.
     target: str = ""
+    #: A process class of the package itself, which is not made of a context's.
+    own_process: tuple[str, ...] = ()
     #: Regular expressions for what differs in each run, such as times.
     varying: tuple[str, ...] = ()
     #: The lines come in the order in which workers are ready.
@@ -70,48 +72,39 @@ class Failed(Exception):
     """The runs differ, or one of them was not what it should be."""
 
 
-def check(case: Case) -> Iterator[tuple[str, Callable[[], str]]]:
-    """The checks of a case: what is run, and a function that runs it and tells how it was."""
-    plain: list[Run] = []
-
-    def alone() -> str:
-        run = _run(case, [])
-        _check_alone(case, run)
-        plain.append(run)
-        return f"{len(run.started)} processes"
-
-    def on_manycore(options: list[str]) -> str:
-        if not plain:
-            raise Failed("there is nothing to compare with")
-        run = _run(case, ["-m", "manycore", *options])
-        _check_manycore(case, run, plain[0], options)
-        targets = sorted({line["target"] for line in run.started})
-        return f"same output, {len(run.started)} processes: {', '.join(targets)}"
-
-    yield "alone", alone
-    for method in case.methods or ("",):
-        options = ["--start-method", method] if method else []
-        yield method or "its own", lambda options=options: on_manycore(options)
+def check(case: Case, method: str | None) -> str:
+    """Runs a case both ways and tells how it was; raises Failed if it should not be so."""
+    alone = _run(case, [], method)
+    _check(case, alone, "multiprocessing", None)
+    options = ["--start-method", method] if method else []
+    ours = _run(case, ["-m", "manycore", *options], None)
+    if differences := "".join(_differences(alone, ours)):
+        raise Failed(f"not as with the interpreter alone:\n{differences}")
+    _check(case, ours, "manycore", method)
+    targets = sorted({line["target"] for line in ours.started} - {"."})
+    return " ".join([f"{len(alone.started)} and {len(ours.started)} processes", *targets])
 
 
-def _run(case: Case, launcher: list[str]) -> Run:
+def _run(case: Case, launcher: list[str], method: str | None) -> Run:
     # A short path, always the same length: some packages have sockets below it or wrap lines.
     with tempfile.TemporaryDirectory(prefix="manycore-", ignore_cleanup_errors=True) as top:
         folder = Path(top, "work")
         for path in (folder, Path(top, "home"), Path(top, "tmp")):
             path.mkdir()
         case.prepare(folder)
-        run = _run_in(case, [sys.executable, *launcher, *case.arguments], Path(top))
+        environment = _environment(Path(top)) | ({"STDLIB_START_METHOD": method} if method else {})
+        python = [sys.executable, *launcher]
+        run = _run_in(case, [*python, *case.arguments], Path(top), environment)
         for arguments in case.then:
-            command = [sys.executable, *launcher, *arguments]
-            after = _run_in(replace(case, use=None), command, Path(top))
+            only_run = replace(case, use=None)
+            after = _run_in(only_run, [*python, *arguments], Path(top), environment)
             run.output += after.output
             run.exitcode = run.exitcode or after.exitcode
         run.files = _files(case, Path(top))
         return run
 
 
-def _run_in(case: Case, command: list[str], top: Path) -> Run:
+def _run_in(case: Case, command: list[str], top: Path, environment: dict[str, str]) -> Run:
     mark = uuid.uuid4().hex
     log = top / "started"
     log.touch()
@@ -121,7 +114,7 @@ def _run_in(case: Case, command: list[str], top: Path) -> Run:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_environment(top, log, mark),
+            env=environment | {"STARTED_PROCESSES": str(log), MARK: mark},
             cwd=top / "work",
             start_new_session=True,
         )
@@ -133,7 +126,7 @@ def _run_in(case: Case, command: list[str], top: Path) -> Run:
     return Run(process.returncode, _normal(case, used + text, top), started, left)
 
 
-def _environment(top: Path, log: Path, mark: str) -> dict[str, str]:
+def _environment(top: Path) -> dict[str, str]:
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
     return keep | {
         "HOME": str(top / "home"),
@@ -145,8 +138,6 @@ def _environment(top: Path, log: Path, mark: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "NO_COLOR": "1",
-        "STARTED_PROCESSES": str(log),
-        MARK: mark,
     }
 
 
@@ -216,34 +207,22 @@ def _files(case: Case, top: Path) -> dict[str, bytes]:
     return found
 
 
-def _check_alone(case: Case, run: Run) -> None:
-    _check_any(case, run)
-    ours = [line for line in run.started if line["multiprocessing"] != "multiprocessing"]
-    if ours:
-        raise Failed(f"manycore was used: {ours[0]}")
-
-
-def _check_manycore(case: Case, run: Run, plain: Run, options: list[str]) -> None:
-    differences = "".join(_differences(plain, run))
-    if differences:
-        raise Failed(f"not as with the interpreter alone:\n{differences}")
-    _check_any(case, run)
-    for line in run.started:
-        if line["multiprocessing"] != "manycore" or not line["process"].startswith("manycore."):
-            raise Failed(f"a process is not manycore's: {line}")
-        if options and line["method"] != options[-1]:
-            raise Failed(f"a process has not the start method {options[-1]}: {line}")
-    if not any(case.target in line["target"] for line in run.started):
-        raise Failed(f"no process runs {case.target}: {run.started}")
-
-
-def _check_any(case: Case, run: Run) -> None:
+def _check(case: Case, run: Run, system: str, method: str | None) -> None:
     if run.exitcode != case.exitcode:
-        raise Failed(f"exit code {run.exitcode}\n{run.output}")
-    if len(run.started) < case.processes:
-        raise Failed(f"{len(run.started)} processes were started\n{run.output}")
+        raise Failed(f"exit code {run.exitcode} with {system}\n{run.output}")
     if run.left:
-        raise Failed("processes are left:\n" + "\n".join(run.left))
+        raise Failed(f"processes of {system} are left:\n" + "\n".join(run.left))
+    if len(run.started) < case.processes:
+        raise Failed(f"{system} has started only {len(run.started)} processes\n{run.output}")
+    for line in run.started:
+        if line["multiprocessing"] != system:
+            raise Failed(f"a process has another multiprocessing than {system}: {line}")
+        if not line["process"].startswith((f"{system}.context.", *case.own_process)):
+            raise Failed(f"a process is not made by {system}: {line}")
+    if method and all(line["method"] != method for line in run.started):
+        raise Failed(f"no process has the start method {method}: {run.started}")
+    if system == "manycore" and all(case.target not in line["target"] for line in run.started):
+        raise Failed(f"no process runs {case.target}: {run.started}")
 
 
 def _differences(plain: Run, run: Run) -> Iterator[str]:

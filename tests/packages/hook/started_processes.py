@@ -3,6 +3,8 @@
 A ``.pth`` file imports this at the start of every interpreter of the environment. It changes nothing
 unless ``STARTED_PROCESSES`` names a file. The one place that all processes of the standard library
 and of manycore pass is ``BaseProcess._bootstrap``, in the child.
+
+``STDLIB_START_METHOD`` is for the standard library what ``--start-method`` is for manycore.
 """
 
 import functools
@@ -12,26 +14,30 @@ import sys
 from importlib.machinery import PathFinder
 
 LOG = os.environ.get("STARTED_PROCESSES")
+METHOD = os.environ.get("STDLIB_START_METHOD")
 
 
 class Hook:
-    """Wraps ``_bootstrap`` when ``multiprocessing.process`` is first imported."""
+    """Changes a module of the standard library when it is first imported."""
 
-    @classmethod
-    def find_spec(cls, fullname, path=None, target=None):
+    def __init__(self, name, change):
+        self.name = name
+        self.change = change
+
+    def find_spec(self, fullname, path=None, target=None):
         """Finds that one module, as the interpreter would."""
-        if fullname != "multiprocessing.process":
+        if fullname != self.name:
             return None
-        sys.meta_path.remove(cls)
+        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(fullname, path)
-        if spec is not None:
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: (execute(module), wrap(module.BaseProcess))
+        execute = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (execute(module), self.change(module))
         return spec
 
 
-def wrap(cls):
+def note_processes(module):
     """Has each process say what it is before it begins."""
+    cls = module.BaseProcess
     bootstrap = cls._bootstrap
 
     @functools.wraps(bootstrap)
@@ -44,7 +50,9 @@ def wrap(cls):
 
 def note(process):
     """Adds a line to the file: one write, so that lines of several processes do not mix."""
-    kind = next(c for c in type(process).__mro__ if c.__module__.endswith(".context"))
+    # A package may have a class of its own; joblib's is derived from the base of all.
+    kinds = [cls for cls in type(process).__mro__ if cls.__module__.endswith(".context")]
+    kind = (kinds or [type(process)])[0]
     target = getattr(process, "_target", None)
     multiprocessing = sys.modules["multiprocessing"]
     line = {
@@ -57,5 +65,12 @@ def note(process):
         log.write(json.dumps(line).encode() + b"\n")
 
 
+def set_default_method(module):
+    """Makes the method that of programs which choose none."""
+    module._default_context._default_context = module._concrete_contexts[METHOD]
+
+
 if LOG:
-    sys.meta_path.insert(0, Hook)
+    sys.meta_path.insert(0, Hook("multiprocessing.process", note_processes))
+if METHOD:
+    sys.meta_path.insert(0, Hook("multiprocessing.context", set_default_method))
