@@ -23,8 +23,8 @@ else:
     _Queue, _SimpleQueue = Plain(_stdlib.queues.Queue), Plain(_stdlib.queues.SimpleQueue)
 
 
-#: The standard library's feeder thread. Who writes it anew, as loky does, counts on all the parts of
-#: the class around it.
+#: The standard library's feeder thread. Who writes it anew, as loky does, counts on all that the
+#: class has around it.
 _FEEDING = frozenset(("_feed", "_start_thread"))
 
 
@@ -55,7 +55,10 @@ class Queue(_Queue[_T]):
         """Puts a subclass that has a feeder thread of its own on the class that has one."""
         super().__init_subclass__(**kwargs)
         if not _FEEDING.isdisjoint(vars(cls)):
-            theirs = {Queue: _stdlib.queues.Queue, JoinableQueue: _stdlib.queues.JoinableQueue}
+            theirs: dict[type, type] = {
+                Queue: _stdlib.queues.Queue,
+                JoinableQueue: _stdlib.queues.JoinableQueue,
+            }
             cls.__bases__ = tuple(theirs.get(base, base) for base in cls.__bases__)
 
     def _open(self) -> None:
@@ -213,6 +216,12 @@ class SimpleQueue(_SimpleQueue[_T]):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._reader, self._writer, self._rlock, self._wlock = state
         self._poll = self._reader.poll
+
+
+def _original(cls: type) -> type:
+    ours = (Queue, JoinableQueue)
+    original: type = getattr(_stdlib.queues, cls.__name__) if cls in ours else cls
+    return original
 
 
 def _share_queue(queue: _engine.Queue) -> tuple[Any, ...]:

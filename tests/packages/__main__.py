@@ -1,6 +1,6 @@
 """Runs well-known packages on manycore and compares what they do with the interpreter alone.
 
-    python -m tests.packages [case …]
+python -m tests.packages [case …]
 """
 
 import argparse
@@ -8,7 +8,7 @@ import sys
 import time
 
 from .cases import CASES
-from .run import Case, Failed, check
+from .run import Case, CheckError, check
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def _passes(case: Case, method: str | None) -> bool:
     begin = time.monotonic()
     try:
         verdict, passed = check(case, method), True
-    except Failed as error:
+    except CheckError as error:
         verdict, passed = f"FAILED: {error}", False
     seconds = time.monotonic() - begin
     print(f"{case.name:12} {method or 'its own':10} {seconds:5.1f} s  {verdict}", flush=True)

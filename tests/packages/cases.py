@@ -7,6 +7,8 @@ FORK, SPAWN = ("fork",), ("spawn",)
 #: For packages that ask for a context by its name themselves.
 ITS_OWN = (None,)
 
+LUIGI_OPTIONS = ("--local-scheduler", "--log-level", "INFO", "--workers", "2")
+
 # The ports are chosen once: both runs print the same.
 UVICORN, HYPERCORN = servers.free_port(), servers.free_port()
 
@@ -86,8 +88,7 @@ CASES = [
     ),
     Case(
         "luigi",
-        ("-m", "luigi", "--module", "luigi_tasks", "All", "--local-scheduler", "--workers", "2")
-        + ("--log-level", "INFO"),
+        ("-m", "luigi", "--module", "luigi_tasks", "All", *LUIGI_OPTIONS),
         prepare=material.programs("luigi_tasks.py"),
         processes=12,
         varying=(r"Worker\(.*?\)", r"\[pid \d+\]"),
@@ -125,14 +126,15 @@ CASES = [
         ("joblib_backend.py",),
         prepare=material.programs("joblib_backend.py"),
         target="_worker.work",
-        processes=8,
+        # A pool may end before all its workers have begun.
+        processes=3,
     ),
     Case(
         "loky",
         ("joblib_loky.py",),
         prepare=material.programs("joblib_loky.py"),
-        # Its processes are programs of its own; manycore is in the parent.
         methods=ITS_OWN,
+        own_process="joblib.externals.loky.backend.process.LokyProcess",
     ),
     Case(
         "tqdm",

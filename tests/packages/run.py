@@ -40,8 +40,8 @@ class Case:
     processes: int = 2
     #: The processes' targets have this in their name under manycore.
     target: str = ""
-    #: A process class of the package itself, which is not made of a context's.
-    own_process: tuple[str, ...] = ()
+    #: A process class of the package itself that is not derived from a context's.
+    own_process: str = ""
     #: Regular expressions for what differs in each run, such as times.
     varying: tuple[str, ...] = ()
     #: The lines come in the order in which workers are ready.
@@ -62,27 +62,32 @@ class Run:
 
     exitcode: int
     output: str
-    started: list[dict[str, str]]
+    #: What `hook/started_processes.py` has noted.
+    noted: list[dict[str, str]]
     #: Processes that outlived it.
     left: list[str]
     files: dict[str, bytes] = field(default_factory=dict)
 
+    def ran(self) -> list[dict[str, str]]:
+        """What processes have noted about themselves."""
+        return [line for line in self.noted if line["event"] == "runs"]
 
-class Failed(Exception):
+
+class CheckError(Exception):
     """The runs differ, or one of them was not what it should be."""
 
 
 def check(case: Case, method: str | None) -> str:
-    """Runs a case both ways and tells how it was; raises Failed if it should not be so."""
+    """Runs a case both ways and tells how it was; raises CheckError if it should not be so."""
     alone = _run(case, [], method)
     _check(case, alone, "multiprocessing", None)
     options = ["--start-method", method] if method else []
     ours = _run(case, ["-m", "manycore", *options], None)
     if differences := "".join(_differences(alone, ours)):
-        raise Failed(f"not as with the interpreter alone:\n{differences}")
+        raise CheckError(f"not as with the interpreter alone:\n{differences}")
     _check(case, ours, "manycore", method)
-    targets = sorted({line["target"] for line in ours.started} - {"."})
-    return " ".join([f"{len(alone.started)} and {len(ours.started)} processes", *targets])
+    targets = sorted({line["target"] for line in ours.ran()} - {"."})
+    return " ".join([f"{len(alone.ran())} and {len(ours.ran())} processes", *targets])
 
 
 def _run(case: Case, launcher: list[str], method: str | None) -> Run:
@@ -122,8 +127,8 @@ def _run_in(case: Case, command: list[str], top: Path, environment: dict[str, st
         left = _left(mark)
         output.seek(0)
         text = output.read().decode(errors="replace")
-    started = [json.loads(line) for line in log.read_text().splitlines()]
-    return Run(process.returncode, _normal(case, used + text, top), started, left)
+    noted = [json.loads(line) for line in log.read_text().splitlines()]
+    return Run(process.returncode, _normal(case, used + text, top), noted, left)
 
 
 def _environment(top: Path) -> dict[str, str]:
@@ -209,20 +214,23 @@ def _files(case: Case, top: Path) -> dict[str, bytes]:
 
 def _check(case: Case, run: Run, system: str, method: str | None) -> None:
     if run.exitcode != case.exitcode:
-        raise Failed(f"exit code {run.exitcode} with {system}\n{run.output}")
+        raise CheckError(f"exit code {run.exitcode} with {system}\n{run.output}")
     if run.left:
-        raise Failed(f"processes of {system} are left:\n" + "\n".join(run.left))
-    if len(run.started) < case.processes:
-        raise Failed(f"{system} has started only {len(run.started)} processes\n{run.output}")
-    for line in run.started:
-        if line["multiprocessing"] != system:
-            raise Failed(f"a process has another multiprocessing than {system}: {line}")
-        if not line["process"].startswith((f"{system}.context.", *case.own_process)):
-            raise Failed(f"a process is not made by {system}: {line}")
-    if method and all(line["method"] != method for line in run.started):
-        raise Failed(f"no process has the start method {method}: {run.started}")
-    if system == "manycore" and all(case.target not in line["target"] for line in run.started):
-        raise Failed(f"no process runs {case.target}: {run.started}")
+        raise CheckError(f"processes of {system} are left:\n" + "\n".join(run.left))
+    ran = run.ran()
+    if len(ran) < case.processes:
+        raise CheckError(f"only {len(ran)} processes of {system} have run\n{run.output}")
+    for line in run.noted:
+        if line["process"] == case.own_process:
+            # Such a process need not know of manycore; the one that starts it does.
+            if line["event"] == "started" and line["multiprocessing"] != system:
+                raise CheckError(f"a process was not started under {system}: {line}")
+        elif line["multiprocessing"] != system or not line["process"].startswith(f"{system}."):
+            raise CheckError(f"a process is not made by {system}: {line}")
+    if method and all(line["method"] != method for line in ran):
+        raise CheckError(f"no process has the start method {method}: {ran}")
+    if system == "manycore" and all(case.target not in line["target"] for line in ran):
+        raise CheckError(f"no process runs {case.target}: {ran}")
 
 
 def _differences(plain: Run, run: Run) -> Iterator[str]:
@@ -235,5 +243,9 @@ def _differences(plain: Run, run: Run) -> Iterator[str]:
 
 
 def _diff(name: str, alone: str, ours: str) -> Iterator[str]:
-    lines = (text.splitlines(keepends=True) for text in (alone, ours))
-    yield from difflib.unified_diff(*lines, f"{name}, alone", f"{name}, manycore")
+    return difflib.unified_diff(
+        alone.splitlines(keepends=True),
+        ours.splitlines(keepends=True),
+        f"{name}, alone",
+        f"{name}, manycore",
+    )

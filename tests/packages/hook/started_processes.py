@@ -1,8 +1,8 @@
 """Writes down every process that multiprocessing starts, whoever's multiprocessing it is.
 
-A ``.pth`` file imports this at the start of every interpreter of the environment. It changes nothing
-unless ``STARTED_PROCESSES`` names a file. The one place that all processes of the standard library
-and of manycore pass is ``BaseProcess._bootstrap``, in the child.
+A ``.pth`` file imports this at the start of every interpreter of the environment. It changes
+nothing unless ``STARTED_PROCESSES`` names a file. What all processes of the standard library and of
+manycore pass is ``BaseProcess.start`` in the parent and ``BaseProcess._bootstrap`` in the child.
 
 ``STDLIB_START_METHOD`` is for the standard library what ``--start-method`` is for manycore.
 """
@@ -36,19 +36,24 @@ class Hook:
 
 
 def note_processes(module):
-    """Has each process say what it is before it begins."""
+    """Has each process noted by who starts it, and by itself before it begins."""
     cls = module.BaseProcess
-    bootstrap = cls._bootstrap
+    start, bootstrap = cls.start, cls._bootstrap
+
+    @functools.wraps(start)
+    def noted_start(self):
+        note("started", self)
+        return start(self)
 
     @functools.wraps(bootstrap)
-    def noted(self, *args, **kwargs):
-        note(self)
+    def noted_bootstrap(self, *args, **kwargs):
+        note("runs", self)
         return bootstrap(self, *args, **kwargs)
 
-    cls._bootstrap = noted
+    cls.start, cls._bootstrap = noted_start, noted_bootstrap
 
 
-def note(process):
+def note(event, process):
     """Adds a line to the file: one write, so that lines of several processes do not mix."""
     # A package may have a class of its own; joblib's is derived from the base of all.
     kinds = [cls for cls in type(process).__mro__ if cls.__module__.endswith(".context")]
@@ -56,6 +61,7 @@ def note(process):
     target = getattr(process, "_target", None)
     multiprocessing = sys.modules["multiprocessing"]
     line = {
+        "event": event,
         "process": f"{kind.__module__}.{kind.__qualname__}",
         "multiprocessing": multiprocessing.__name__,
         "method": multiprocessing.get_start_method(allow_none=True),

@@ -4,7 +4,8 @@ from gensim.corpora import Dictionary
 from gensim.models import CoherenceModel, LdaMulticore
 from gensim.models.phrases import Phrases
 
-WORDS = "tree leaf root branch river stone water boat engine wheel road driver".split()
+WORDS = ("tree", "leaf", "root", "branch", "river", "stone")
+WORDS += ("water", "boat", "engine", "wheel", "road", "driver")
 
 
 def texts():

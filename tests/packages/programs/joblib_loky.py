@@ -1,4 +1,4 @@
-"""joblib's default backend: its processes are loky's, with queues derived from multiprocessing's."""
+"""joblib's default backend: processes of loky, with queues derived from multiprocessing's."""
 
 import os
 

@@ -31,8 +31,6 @@ class Sum(luigi.Task):
             file.write(f"{total}\n")
 
 
-
-
 class All(luigi.WrapperTask):
     def requires(self):
         return [Sum(0), Sum(5)]

@@ -14,11 +14,11 @@ class Base:
             Item.objects.create(name=f"item {n}", price=n)
 
     def test_count(self):
-        self.assertEqual(Item.objects.count(), self.count)
+        assert Item.objects.count() == self.count
 
     def test_sum(self):
         prices = Item.objects.values_list("price", flat=True)
-        self.assertEqual(sum(prices), self.count * (self.count - 1) // 2)
+        assert sum(prices) == self.count * (self.count - 1) // 2
 
 
 class OneTests(Base, TestCase):
@@ -42,7 +42,7 @@ class UserTests(TestCase):
         from django.contrib.auth.models import User
 
         User.objects.create(username="somebody")
-        self.assertEqual(User.objects.get().username, "somebody")
+        assert User.objects.get().username == "somebody"
 
 
 class DeleteTests(Base, TestCase):
@@ -50,4 +50,4 @@ class DeleteTests(Base, TestCase):
 
     def test_delete(self):
         Item.objects.filter(price__gt=2).delete()
-        self.assertEqual(Item.objects.count(), 3)
+        assert Item.objects.count() == 3
