@@ -25,12 +25,14 @@ demo: $(VENV)/.built ## the tutorial programs on multiprocessing and on manycore
 test: $(VENV)/.built ## all tests: the engine, its models, the Python package, examples, README
 	cargo test -p manycore 2>&1 | tee $(LOG)
 	$(MAKE) --no-print-directory model
+	$(find_pythons) $(THIS) | $(run_cpython) --suites fork,main
 	$(BIN)/python -m pytest
 	@echo "cargo test -p manycore:"
 	@grep '^test result' $(LOG)
 
 # The Pythons to test on: commands, one a line.
 find_pythons = $(BIN)/python -m tests.cpython.pythons
+THIS = $(shell $(BIN)/python -c 'import sys; print("{}.{}".format(*sys.version_info))')
 run_cpython = $(BIN)/python -m tests.cpython $(if $(SUITES),--suites $(SUITES)) $(if $(SYSTEM),--system $(SYSTEM))
 
 .PHONY: test-cpython

@@ -68,7 +68,8 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     finally:
         # The question which start method it is would settle it for the standard library.
         default._actual_context = before
-    data["start_method"] = context._default_context.get_start_method()
+    # Asking settles nothing here: the program may still choose.
+    data["start_method"] = context._default_context.get_start_method(allow_none=True)
     data["manycore_installed"] = _install.is_installed()
     return data
 

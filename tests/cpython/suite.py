@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import sys
-import traceback
 import unittest
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -55,8 +54,8 @@ class Recorder(unittest.TextTestResult):
             self._failed(test, err)
 
     def _failed(self, test: unittest.TestCase, err: Any) -> None:
-        reason = traceback.format_exception_only(err[0], err[1])[-1].strip()
-        self._write(id=test.id(), outcome="failed", reason=reason.splitlines()[0][:160])
+        reason = f"{err[0].__name__}: {err[1]}".splitlines()[0][:160]
+        self._write(id=test.id(), outcome="failed", reason=reason)
 
     def _write(self, **line: Any) -> None:
         self.lines.write(json.dumps(line) + "\n")
