@@ -63,7 +63,7 @@ model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes 
 		| awk '{ print; fflush() } /^test .* ok$$/ { ok = 1 } END { exit !ok }' # no model is no success
 
 .PHONY: lint
-lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, and the rules between the layers
+lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, stubtest, and the rules between the layers
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check
