@@ -101,12 +101,12 @@ def _rebuild_block(shared: Any, offset: int, size: int) -> _engine.Block:
 def reduce_queue(queue: _engine.Queue) -> tuple[Any, ...]:
     """Pickles a queue for a process that is being started."""
     assert_spawning(queue)
-    segment, log = queue.share()
-    return _rebuild_queue, (share(segment), share(log))
+    return _rebuild_queue, tuple(map(share, queue.share()))
 
 
-def _rebuild_queue(segment: Any, log: Any) -> _engine.Queue:
-    return _engine.Queue.attach(receive(segment), receive(log))
+def _rebuild_queue(*parts: Any) -> _engine.Queue:
+    segment, log, lamp = map(receive, parts)
+    return _engine.Queue.attach(segment, log, lamp)
 
 
 #: Takes the place of a reducer in messages: called with the message's sink and the object.

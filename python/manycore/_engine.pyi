@@ -212,10 +212,12 @@ class Queue:
 
     def __new__(cls, maxsize: int) -> Self: ...
     @staticmethod
-    def attach(segment: int, log: int) -> Queue:
+    def attach(segment: int, log: int, lamp: int) -> Queue:
         """The queue that another process shares; the descriptors stay the caller's."""
-    def share(self) -> tuple[int, int]:
+    def share(self) -> tuple[int, int, int]:
         """The descriptors that another process needs to attach it."""
+    def readable(self) -> int:
+        """A descriptor that is readable while there are items; nothing is to be read from it."""
     def put(self, data: Buffer, timeout: float | None = None) -> bool:
         """Puts an item, waiting at most `timeout` seconds while the queue is full."""
     def get(self, timeout: float | None = None) -> bytes | None:
@@ -233,7 +235,7 @@ def is_pickling_message() -> bool:
 def send_block(sink: Sink, block: Block) -> tuple[int, int, int]:
     """Has a block go with the message of `sink`; what to give to `received_block`."""
 
-def send_queue(sink: Sink, queue: Queue) -> tuple[int, int]:
+def send_queue(sink: Sink, queue: Queue) -> tuple[int, int, int]:
     """Has a queue go with the message of `sink`; what to give to `received_queue`."""
 
 def send_fd(sink: Sink, fd: int) -> int:
@@ -242,7 +244,7 @@ def send_fd(sink: Sink, fd: int) -> int:
 def received_block(id: int, offset: int, size: int) -> Block:
     """A block that came with the message that is being unpickled."""
 
-def received_queue(segment: int, log: int) -> Queue:
+def received_queue(segment: int, log: int, lamp: int) -> Queue:
     """A queue that came with the message that is being unpickled."""
 
 def received_fd(id: int) -> int:
