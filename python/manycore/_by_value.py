@@ -32,7 +32,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
-from . import _main, _peers, _stdlib
+from . import _block, _engine, _main, _peers, _stdlib
 
 __all__ = ["Pickler", "dump", "dumps"]
 
@@ -73,7 +73,8 @@ def dump(
 
     ``error`` is what pickle has raised by itself. It is raised again if it still holds.
     """
-    return _dump(obj, sink, with_buffers, _Freight(peer or _peers.parent or _peers.Peer()), error)
+    freight = _Freight(peer or _peers.parent or _peers.Peer(), sink)
+    return _dump(obj, sink, with_buffers, freight, error)
 
 
 def dumps(obj: object, peer: _peers.Peer, error: Exception | None = None) -> bytes:
@@ -101,8 +102,10 @@ def _dump(
 class _Freight:
     """The globals of the main module that have to come along."""
 
-    def __init__(self, peer: _peers.Peer) -> None:
+    def __init__(self, peer: _peers.Peer, sink: _engine.Sink | None = None) -> None:
         self.peer = peer
+        #: Of the message, if it is one that shared objects can go with.
+        self.sink = sink
         #: The functions and classes that went by value so far.
         self.definitions: list[Any] = []
         self.values: dict[str, bytes] = {}
@@ -188,9 +191,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         within: tuple[type, ...] = (),
     ) -> None:
         # It is looked at in the base class's constructor.
-        self.dispatch_table = ChainMap(
-            _stdlib.reduction.ForkingPickler._extra_reducers, _REDUCERS, copyreg.dispatch_table
-        )
+        self.dispatch_table = _dispatch_table(freight.sink)
         super().__init__(file, 5, buffer_callback)
         self._freight = freight
         self._within = within
@@ -252,6 +253,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._freight.need(names, func.__qualname__)
         base = self._homes.setdefault(home, _Home(home))
         return _make_function, (code, base, *rest), state, *_SET_FUNCTION
+
+
+def _dispatch_table(sink: _engine.Sink | None) -> Any:
+    if sink is not None:
+        return _block.MessageReducers(sink, ChainMap(_REDUCERS, copyreg.dispatch_table))
+    registered = _stdlib.reduction.ForkingPickler._extra_reducers
+    return ChainMap(registered, _REDUCERS, copyreg.dispatch_table)
 
 
 class _Home:

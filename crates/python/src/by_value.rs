@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use manycore::memory::Descriptor;
 use memchr::memchr_iter;
 use memchr::memmem::{Finder, find};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
@@ -32,8 +33,17 @@ pub(crate) struct Peer {
 /// A function's pickle.
 pub(crate) struct PickledFunction {
     pub(crate) bytes: Vec<u8>,
+    /// What the pickle names.
+    pub(crate) descriptors: Vec<Descriptor>,
     /// It is a name in a module, and what that means to the reader does not change.
     pub(crate) is_name: bool,
+}
+
+impl PickledFunction {
+    fn new(pickled: Pickled, is_name: bool) -> Self {
+        let (bytes, descriptors) = pickled.into_parts();
+        Self { bytes, descriptors, is_name }
+    }
 }
 
 impl Peer {
@@ -65,12 +75,12 @@ impl Peer {
         let py = function.py();
         let pickled = match pickle::dump_in_band(function) {
             Ok(pickled) if !self.misses(py, &pickled)? => {
-                return Ok(PickledFunction { bytes: pickled.into_bytes(), is_name: true });
+                return Ok(PickledFunction::new(pickled, true));
             }
             Ok(_) => by_value(function, Some(self), None, false),
             Err(error) => retry(function, Some(self), error, false),
         };
-        Ok(PickledFunction { bytes: pickled?.into_bytes(), is_name: false })
+        Ok(PickledFunction::new(pickled?, false))
     }
 
     /// Whether the pickle may name something that the reader has not.

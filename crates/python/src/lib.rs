@@ -11,6 +11,7 @@ mod pool;
 mod process;
 mod queues;
 mod scalar;
+mod sharing;
 mod synchronize;
 mod unchecked;
 mod view;
@@ -29,11 +30,18 @@ mod _engine {
     #[pymodule_export]
     use crate::heap::Block;
     #[pymodule_export]
+    use crate::pickle::Sink;
+    #[pymodule_export]
     use crate::pool::{Job, Pool};
     #[pymodule_export]
     use crate::process::{Child, ForkServer, fork, lifeline, serve, spawn, watch_lifeline};
     #[pymodule_export]
     use crate::queues::Queue;
+    #[pymodule_export]
+    use crate::sharing::{
+        is_pickling_message, received_block, received_fd, received_queue, send_block, send_fd,
+        send_queue,
+    };
     #[pymodule_export]
     use crate::synchronize::{Condition, Event, Lock, RLock, Semaphore};
     #[pymodule_export]

@@ -179,7 +179,8 @@ impl Pool {
         }
         let pickled = self.peer.dump_function(function)?;
         let by_name = pickled.is_name && is_by_name(function);
-        let interned = self.raw.function(&pickled.bytes).map_err(EngineError)?;
+        let interned = self.raw.function_with(&pickled.bytes, &pickled.descriptors);
+        let interned = interned.map_err(EngineError)?;
         if by_name {
             let last = (function.clone().unbind(), Arc::clone(&interned));
             // What was there is dropped after the lock: that may run Python code.

@@ -54,7 +54,8 @@ static JOBS: fixed::AtomicU64 = fixed::AtomicU64::new(1);
 pub(super) struct Job {
     /// Tells the jobs of this process apart.
     pub(super) number: u64,
-    pub(super) function: Arc<Function>,
+    /// The number of its function.
+    pub(super) function: u32,
     pub(super) tag: u8,
     pub(super) chunk: Option<usize>,
     pub(super) urgent: bool,
@@ -84,11 +85,24 @@ struct JobState {
     /// Outcomes not yet taken, in the order of their arrival.
     settled: VecDeque<Settled>,
     callback: Option<Callback>,
+    /// Until every task is settled: it keeps descriptors open.
+    function: Option<Arc<Function>>,
+}
+
+impl JobState {
+    /// Whether everything is settled; then the function goes.
+    fn is_over(&mut self) -> bool {
+        let over = self.input_ended && self.unsettled == 0;
+        if over {
+            self.function = None;
+        }
+        over
+    }
 }
 
 impl Job {
     pub(super) fn new(
-        function: Arc<Function>,
+        function: &Arc<Function>,
         source: Option<Box<dyn Source>>,
         open: bool,
         options: JobOptions,
@@ -100,11 +114,12 @@ impl Job {
             input_ended: false,
             settled: VecDeque::new(),
             callback: options.callback,
+            function: Some(Arc::clone(function)),
         };
         Self {
             // Relaxed: only that no two are the same matters.
             number: JOBS.fetch_add(1, Ordering::Relaxed),
-            function,
+            function: function.number,
             tag: options.tag,
             chunk: options.chunk,
             urgent: state.callback.is_some(),
@@ -150,7 +165,7 @@ impl Job {
         let mut state = self.lock();
         state.settled.push_back(settled);
         state.unsettled -= 1;
-        self.is_over(&state)
+        state.is_over()
     }
 
     /// No more tasks come; true if the job is complete but for its callback.
@@ -158,11 +173,12 @@ impl Job {
         let mut state = self.lock();
         let first = !state.input_ended;
         state.input_ended = true;
-        first && self.is_over(&state)
+        first && state.is_over()
     }
 
-    fn is_over(&self, state: &JobState) -> bool {
-        state.input_ended && state.unsettled == 0
+    /// The function, while there are tasks to come or to settle.
+    pub(super) fn function(&self) -> Option<Arc<Function>> {
+        self.lock().function.clone()
     }
 
     /// Whether a thread asks the source now.
