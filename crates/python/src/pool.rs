@@ -28,7 +28,7 @@ use crate::worker::{BY_NAME, Mode, is_by_name};
 pub(crate) struct Pool {
     raw: RawPool,
     /// The workers, as those who read what is pickled.
-    peer: Arc<Peer>,
+    peer: Peer,
     /// The function of the last call, if pickle knows it by its name: it need not be pickled
     /// again to know what it is.
     last: Mutex<Option<(Py<PyAny>, Arc<Function>)>>,
@@ -74,7 +74,7 @@ impl Pool {
         let settings = Settings { workers: processes, max_tasks_per_worker };
         // Workers are started by Python code on this thread: the GIL stays with it.
         let raw = RawPool::new(settings, Staff { staff }).map_err(face_error)?;
-        Ok(Self { raw, peer: Arc::new(Peer::new(peer)), last: Mutex::new(None) })
+        Ok(Self { raw, peer: Peer::new(peer), last: Mutex::new(None) })
     }
 
     /// Calls the function in a worker and waits for the result.
@@ -103,7 +103,7 @@ impl Pool {
             Err(Unsent::Engine(error)) => return Err(error),
             Ok(handle) => handle,
         };
-        Ok(Job::new(handle, false, self))
+        Ok(Job::new(function.py(), handle, false, self))
     }
 
     /// Starts a job over a sequence: with `mode` "map", "starmap" or "item".
@@ -119,23 +119,23 @@ impl Pool {
         let mode = parse_mode(mode)?;
         let (function, tag) = match self.function(function, mode) {
             Ok(function) => function,
-            Err(error) => return Ok(Job::new(self.fail(error, callback)?, false, self)),
+            Err(error) => return Ok(Job::new(py, self.fail(error, callback)?, false, self)),
         };
         let len = items.bind(py).len()?;
-        let peer = Arc::clone(&self.peer);
+        let peer = self.peer.share(py);
         let source = Box::new(Sequence { items, position: 0, len, mode, peer });
         let options = JobOptions { callback: callback.map(run_callback), chunk, tag };
         let handle = py.detach(|| self.raw.submit(function, source, options));
-        Ok(Job::new(handle.map_err(EngineError)?, mode != Mode::Item, self))
+        Ok(Job::new(py, handle.map_err(EngineError)?, mode != Mode::Item, self))
     }
 
     /// Opens a job to which items are pushed one by one.
     fn open(&self, function: &Bound<'_, PyAny>, mode: &str) -> PyResult<Job> {
-        let mode = parse_mode(mode)?;
+        let (py, mode) = (function.py(), parse_mode(mode)?);
         let (function, tag) = self.function(function, mode)?;
         let options = JobOptions { tag, ..JobOptions::default() };
         let handle = self.raw.open(function, options).map_err(EngineError)?;
-        Ok(Job::new(handle, mode != Mode::Item, self))
+        Ok(Job::new(py, handle, mode != Mode::Item, self))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -164,7 +164,7 @@ impl Pool {
 
     /// The last function may know this pool, and so may what the workers are known to have.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(self.peer.object())?;
+        self.peer.traverse(&visit)?;
         match self.last.try_lock().ok().as_deref() {
             Some(Some((function, _))) => visit.call(function),
             _ => Ok(()),
@@ -286,7 +286,7 @@ struct Sequence {
     position: usize,
     len: usize,
     mode: Mode,
-    peer: Arc<Peer>,
+    peer: Peer,
 }
 
 impl Sequence {
@@ -325,7 +325,7 @@ impl Source for Sequence {
 #[pyclass(frozen, module = "manycore._engine")]
 pub(crate) struct Job {
     handle: JobHandle,
-    peer: Arc<Peer>,
+    peer: Peer,
     /// A task's result is a list, and the job's is all of them joined.
     lists: bool,
     value: OnceLock<Value>,
@@ -377,6 +377,7 @@ impl Job {
 
     /// An exception knows the frames that it passed, and one of them has this job.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.peer.traverse(&visit)?;
         match self.value.get() {
             Some(Value::Returned(value)) => visit.call(value),
             Some(Value::Raised(error)) => visit.call(error),
@@ -422,8 +423,8 @@ impl Job {
 }
 
 impl Job {
-    fn new(handle: JobHandle, lists: bool, pool: &Pool) -> Self {
-        let peer = Arc::clone(&pool.peer);
+    fn new(py: Python<'_>, handle: JobHandle, lists: bool, pool: &Pool) -> Self {
+        let peer = pool.peer.share(py);
         Self { handle, peer, lists, value: OnceLock::new(), iteration: Mutex::default() }
     }
 
