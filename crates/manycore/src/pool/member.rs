@@ -99,6 +99,7 @@ impl Member {
         if self.try_send(&unit, payload)? {
             self.last += 1;
             unit.number = self.last;
+            unit.job.set_sent(true);
             self.units.push_back(unit);
             return Ok(Ok(()));
         }
@@ -176,6 +177,7 @@ impl Member {
             match payloads.front() {
                 Some((head, _)) if head.task == unit.number => {
                     let (_, payload) = payloads.pop_front().unwrap_or_else(|| unreachable!());
+                    unit.job.set_sent(false);
                     unstarted.push((unit, payload));
                 }
                 _ => started.push(unit),
