@@ -5,6 +5,7 @@ with ``python -m manycore program.py``.
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 from . import _stdlib as _stdlib
 from . import context as context
@@ -12,8 +13,11 @@ from . import process as process
 from . import reduction as reducer
 from . import reduction as reduction
 from ._engine import __version__ as __version__
-from ._errors import OwnerDied, RemoteError, WorkerDied
+from ._errors import OwnerDied, RemoteError
 from ._install import install
+
+if TYPE_CHECKING:
+    from ._broken import WorkerDied
 
 _context = context._default_context
 
@@ -101,6 +105,15 @@ __all__ = [
     "set_forkserver_preload",
     "set_start_method",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "WorkerDied":
+        from ._broken import WorkerDied
+
+        return WorkerDied
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # Pickles made under spawn name the main module so; it has to resolve in the parent, too.
 if "__main__" in sys.modules:
