@@ -249,7 +249,7 @@ class Pool:
     ) -> Job:
         """Starts one call, and a worker for it if all others are busy and one may be added."""
     def cancel_waiting(self) -> None:
-        """Cancels all calls that wait for a worker."""
+        """Cancels all calls that wait for a worker to have time."""
     def abandon(self) -> None:
         """Settles everything and tells the workers to leave; others end those that do not."""
     def has_failed(self) -> bool:
@@ -269,8 +269,8 @@ class Pool:
         """No more jobs."""
     def terminate(self) -> None:
         """Ends the workers and waits until the pool's own thread has done with Python."""
-    def join(self) -> None:
-        """Waits until the workers have gone."""
+    def join(self, timeout: float | None = None) -> bool:
+        """Waits at most ``timeout`` seconds until the workers have gone; whether they have."""
     def pids(self) -> list[int]:
         """The workers' process ids."""
 

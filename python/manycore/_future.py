@@ -123,6 +123,8 @@ class Future(_Base):  # type: ignore[misc]
             return
         cancelled = job.is_cancelled()
         result, error = (None, None) if cancelled else _outcome(job)
+        # A callback that raises has its traceback logged, and that has this frame.
+        del job
         with self._condition:
             if self._job is None:
                 return

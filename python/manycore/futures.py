@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import operator
 import os
+import sys
 import threading
 import time
 import weakref
@@ -62,7 +63,7 @@ _TERMINATE = "terminate"
 _KILL = "kill"
 
 #: The pools for which the interpreter's exit waits.
-_running: set[_Staff] = set()
+_running: dict[_Staff, _engine.Pool] = {}
 _exiting = False
 
 
@@ -70,11 +71,16 @@ def _exit() -> None:
     """Runs before the interpreter joins its threads, as in the standard library."""
     global _exiting
     _exiting = True
-    staffs = list(_running)
-    for staff in staffs:
-        staff.engine.close()
-    for staff in staffs:
-        staff.finish()
+    engines = list(_running.values())
+    for engine in engines:
+        engine.close()
+    for engine in engines:
+        engine.join()
+
+
+def _finish(engine: _engine.Pool) -> None:
+    engine.close()
+    engine.join()
 
 
 threading._register_atexit(_exit)  # type: ignore[attr-defined]
@@ -84,8 +90,6 @@ os.register_at_fork(after_in_child=_running.clear)
 
 class _Staff:
     """The workers of an executor. It knows nothing of the executor, which may be collected."""
-
-    engine: _engine.Pool
 
     def __init__(
         self, context: Any, initializer: Callable[..., object] | None, initargs: Iterable[Any]
@@ -98,17 +102,11 @@ class _Staff:
 
     def begin(self, engine: _engine.Pool) -> None:
         """From here on an exit waits for what the executor was given."""
-        self.engine = engine
-        # A child process waits for its children before it ends its threads.
-        self._finalizer = _stdlib.util.Finalize(None, self.finish, exitpriority=100)
-        _running.add(self)
+        # A child of multiprocessing waits for its own children before `_exit` runs there.
+        self._finalizer = _stdlib.util.Finalize(None, _finish, args=(engine,), exitpriority=100)
+        _running[self] = engine
         if _exiting:
             engine.close()
-
-    def finish(self) -> None:
-        """Waits until all work is done and the workers have left."""
-        self.engine.close()
-        self.engine.join()
 
     def start(self, *fds: int) -> _engine.Child:
         """Starts a worker that has its seat by these descriptors."""
@@ -127,9 +125,13 @@ class _Staff:
             worker.join()
 
     def over(self) -> None:
-        """Nothing is left of the pool."""
-        _running.discard(self)
-        self._finalizer.cancel()
+        """Nothing is left of the pool. This is the last that its own thread does in Python."""
+        if sys.version_info < (3, 12):
+            # It stays in this table if a callback has asked for the current thread's name.
+            threading._active.pop(threading.get_ident(), None)  # type: ignore[attr-defined]
+        _running.pop(self, None)
+        if self._finalizer is not None:
+            self._finalizer.cancel()
 
 
 class ProcessPoolExecutor(process.ProcessPoolExecutor):
@@ -197,6 +199,11 @@ class ProcessPoolExecutor(process.ProcessPoolExecutor):
                 " the 'fork' multiprocessing start method;"
                 " supply a different mp_context."
             )
+
+    @property
+    def _executor_manager_thread(self) -> Any:
+        """What stands for the standard library's thread, in case somebody wants to join it."""
+        return None if self._engine is None else _Manager(self._engine)
 
     @property
     def _broken(self) -> str | bool:
@@ -350,6 +357,19 @@ class ProcessPoolExecutor(process.ProcessPoolExecutor):
             with contextlib.suppress(ValueError):
                 if worker.is_alive():
                     worker.terminate() if operation == _TERMINATE else worker.kill()
+
+
+class _Manager:
+    """An engine, with what a thread is waited for."""
+
+    def __init__(self, engine: _engine.Pool) -> None:
+        self._engine = engine
+
+    def join(self, timeout: float | None = None) -> None:
+        self._engine.join(timeout)
+
+    def is_alive(self) -> bool:
+        return not self._engine.join(0)
 
 
 def _find_context(given: Any, max_tasks: int | None) -> Any:

@@ -124,7 +124,7 @@ impl Pool {
         self.start_call(function, args, kwds, options)
     }
 
-    /// Cancels all calls that wait for a worker.
+    /// Cancels all calls that wait for a worker to have time.
     fn cancel_waiting(&self) -> PyResult<()> {
         Ok(self.raw.cancel_waiting().map_err(EngineError)?)
     }
@@ -191,8 +191,11 @@ impl Pool {
         .map(drop)
     }
 
-    fn join(&self, py: Python<'_>) -> PyResult<()> {
-        wait(py, None, |deadline| self.raw.join(deadline)).map(drop)
+    /// Waits at most `timeout` seconds for the end; whether it has come.
+    #[pyo3(signature = (timeout=None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let ended = wait(py, deadline(timeout)?, |deadline| self.raw.join(deadline))?;
+        Ok(ended.is_some())
     }
 
     fn pids(&self) -> Vec<u32> {

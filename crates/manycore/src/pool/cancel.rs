@@ -16,16 +16,21 @@ impl State {
         Some(payload)
     }
 
-    /// Does so with the tasks of all calls.
+    /// Does so with the tasks of all calls, but for as many as there are workers about to come:
+    /// those were started for them.
     fn cancel_waiting(&mut self) -> Vec<OwnedPayload> {
+        let mut kept = self.coming();
         let mut payloads = Vec::new();
         for queued in std::mem::take(&mut self.queue) {
             match queued {
-                Queued::Task(unit, payload) => {
+                Queued::Task(unit, payload) if kept == 0 => {
                     self.settle(&unit, Outcome::Lost(Lost::Cancelled));
                     payloads.push(payload);
                 }
-                source @ Queued::Source(_) => self.queue.push_back(source),
+                queued => {
+                    kept -= usize::from(matches!(queued, Queued::Task(..)));
+                    self.queue.push_back(queued);
+                }
             }
         }
         payloads
@@ -52,7 +57,7 @@ impl Inner {
         payload.is_some()
     }
 
-    /// Cancels every task that waits for a worker.
+    /// Cancels every task that waits for a worker to have time.
     pub(super) fn cancel_waiting(&self) {
         let mut state = self.lock();
         let payloads = state.cancel_waiting();

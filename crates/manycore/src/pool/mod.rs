@@ -243,7 +243,8 @@ impl RawPool {
         self.inner.check_process().is_ok() && self.inner.has_failed()
     }
 
-    /// Cancels every task that waits for a worker; those of a [`Source`] stay.
+    /// Cancels every task that waits for a worker to have time. Those for which a worker starts
+    /// just now stay, and those of a [`Source`].
     ///
     /// # Errors
     ///

@@ -25,6 +25,13 @@ impl State {
         self.reserved.contains(&place)
     }
 
+    /// How many workers were started and have not said yet that they take tasks.
+    pub(super) fn coming(&self) -> usize {
+        let started = self.members().filter(|member| !member.ready).count();
+        let about = self.reserved.iter().filter(|place| self.places[**place].is_none()).count();
+        started + about
+    }
+
     /// Whether one more task would have to wait although there is a place for another worker.
     fn is_short_of_workers(&self) -> bool {
         if self.wanted == self.places.len() || !matches!(self.phase, Phase::Running) {
