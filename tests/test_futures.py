@@ -69,7 +69,7 @@ def test_it_is_an_executor_of_the_standard_library(executor):
     future = executor.submit(square, 3)
     assert isinstance(future, concurrent.futures.Future)
     assert future.result() == 9
-    assert future.done() and not future.running() and not future.cancelled()
+    assert (future.done(), future.running(), future.cancelled()) == (True, False, False)
     assert future.exception() is None
     assert repr(future).endswith("state=finished returned int>")
     assert executor._max_workers == 2
@@ -137,12 +137,11 @@ def test_wait_and_as_completed(executor, gate):
     slow = executor.submit(wait_for, gate.path)
     quick = [executor.submit(square, n) for n in range(20)]
     done, rest = futures.wait([slow, *quick], return_when=futures.FIRST_COMPLETED)
-    assert done and slow in rest
+    assert done
+    assert slow in rest
     first = next(iter(futures.as_completed([slow, quick[0]])))
     assert first is quick[0]
-    assert {future.result() for future in futures.as_completed(quick)} == {
-        n * n for n in range(20)
-    }
+    assert {future.result() for future in futures.as_completed(quick)} == {n * n for n in range(20)}
     with pytest.raises(TimeoutError):
         list(futures.as_completed([slow], timeout=0.01))
     bad = executor.submit(fail, KeyError(1))
@@ -212,8 +211,9 @@ def test_cancel(executor, gate):
     assert all(future.running() and not future.cancel() for future in running)
     assert not any(future.running() or future.done() for future in waiting)
     for n in (0, 7, 3):
-        assert waiting[n].cancel() and waiting[n].cancel()
-        assert waiting[n].cancelled() and waiting[n].done() and not waiting[n].running()
+        assert [waiting[n].cancel(), waiting[n].cancel()] == [True, True]
+        states = (waiting[n].cancelled(), waiting[n].done(), waiting[n].running())
+        assert states == (True, True, False)
         with pytest.raises(concurrent.futures.CancelledError):
             waiting[n].result()
         with pytest.raises(concurrent.futures.CancelledError):
@@ -243,18 +243,18 @@ def test_cancel_wakes_those_who_wait(executor, gate):
 
 
 def test_many_threads_look_at_the_same_futures(executor):
+    looks = [
+        lambda shared: [future.result() for future in shared],
+        lambda shared: [future.exception() for future in shared],
+        lambda shared: futures.wait(shared),
+        lambda shared: list(futures.as_completed(shared)),
+        lambda shared: [future.add_done_callback(hash) for future in shared],
+        lambda shared: [future.cancel() for future in reversed(shared)],
+    ]
     for _ in range(20):
         shared = [executor.submit(square, n) for n in range(30)]
-        looks = [
-            lambda: [future.result() for future in shared],
-            lambda: [future.exception() for future in shared],
-            lambda: futures.wait(shared),
-            lambda: list(futures.as_completed(shared)),
-            lambda: [future.add_done_callback(hash) for future in shared],
-            lambda: [future.cancel() for future in reversed(shared)],
-        ]
         with concurrent.futures.ThreadPoolExecutor(len(looks)) as threads:
-            for look in [threads.submit(look) for look in looks]:
+            for look in [threads.submit(look, shared) for look in looks]:
                 error = look.exception()
                 assert error is None or isinstance(error, concurrent.futures.CancelledError)
         assert all(future.done() for future in shared)
@@ -501,10 +501,13 @@ def test_shutdown_while_others_submit(ctx):
     executor = futures.ProcessPoolExecutor(2, ctx)
     accepted = []
 
+    def submit_for_ever():
+        while True:
+            accepted.append(executor.submit(square, 3))
+
     def flood():
         with pytest.raises(RuntimeError, match="after shutdown"):
-            while True:
-                accepted.append(executor.submit(square, 3))
+            submit_for_ever()
 
     threads = [threading.Thread(target=flood) for _ in range(3)]
     for thread in threads:

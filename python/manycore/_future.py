@@ -5,11 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import _base
-from concurrent.futures._base import (  # type: ignore[attr-defined]
-    CANCELLED,
-    PENDING,
-    RUNNING,
-)
+from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from concurrent.futures.process import _RemoteTraceback
 from typing import Any
 
@@ -19,6 +15,7 @@ __all__ = ["Future"]
 
 # It overrides attributes by properties, which the stubs do not foresee.
 _Base: Any = _base.Future
+_remote: Any = _RemoteTraceback
 
 
 class Future(_Base):  # type: ignore[misc]
@@ -44,7 +41,7 @@ class Future(_Base):  # type: ignore[misc]
         if job.ready():
             self._settle()
             return self._mark
-        return RUNNING if job.is_sent() else PENDING  # type: ignore[no-any-return]
+        return RUNNING if job.is_sent() else PENDING
 
     @_state.setter
     def _state(self, state: str) -> None:
@@ -178,8 +175,8 @@ def _explain(error: BaseException) -> None:
     cause = error.__cause__
     here = error.__traceback__
     if isinstance(cause, _stdlib.pool.RemoteTraceback):
-        error.__cause__ = _RemoteTraceback(cause.tb)
+        error.__cause__ = _remote(cause.tb)
     elif cause is None and here is not None and here.tb_next is not None:
         # It was raised in this process, by something that was pickled or unpickled.
         lines = traceback.format_exception(type(error), error, here.tb_next)
-        error.__cause__ = _RemoteTraceback('\n"""\n{}"""'.format("".join(lines)))
+        error.__cause__ = _remote('\n"""\n{}"""'.format("".join(lines)))

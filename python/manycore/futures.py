@@ -134,7 +134,11 @@ class _Staff:
             self._finalizer.cancel()
 
 
-class ProcessPoolExecutor(process.ProcessPoolExecutor):
+# It is for isinstance() only: none of its parts is used, and some are properties here.
+_Base: Any = process.ProcessPoolExecutor
+
+
+class ProcessPoolExecutor(_Base):  # type: ignore[misc]
     """Calls functions in worker processes.
 
     A worker that dies costs the call that it was running, which raises ``WorkerDied``, a
@@ -164,7 +168,6 @@ class ProcessPoolExecutor(process.ProcessPoolExecutor):
         *,
         max_tasks_per_child: int | None = None,
     ) -> None:
-        # The base class is for isinstance() only: its parts are not ours.
         if max_workers is None:
             max_workers = _default_size()
         self._max_workers = operator.index(max_workers)
@@ -244,7 +247,7 @@ class ProcessPoolExecutor(process.ProcessPoolExecutor):
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
     def _begin(self) -> _engine.Pool:
-        """Makes the pool. A fork starts all workers now, the other methods one when it is needed."""
+        """Makes the pool. With fork it starts all workers now, else each when it is needed."""
         with self._shutdown_lock:
             self._check_open()
             if self._engine is None:
@@ -286,7 +289,8 @@ class ProcessPoolExecutor(process.ProcessPoolExecutor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         deadline = None if timeout is None else timeout + time.monotonic()
-        calls = zip(*iterables)
+        # As with the builtin map, the shortest ends it.
+        calls = zip(*iterables, strict=False)
         if chunksize == 1:
             return self._map(fn, calls, deadline, buffersize)
         chunks = ((chunk,) for chunk in _chunks(calls, chunksize))
