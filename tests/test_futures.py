@@ -616,13 +616,14 @@ def test_an_executor_in_a_worker(start_method, executor):
 
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 import manycore
 from manycore import futures
 
 def report(seconds, text):
     time.sleep(seconds)
-    print(text, flush=True)
+    # In one piece, whoever else writes.
+    os.write(1, f"{text}\n".encode())
 
 if __name__ == "__main__":
     executor = futures.ProcessPoolExecutor(2, manycore.get_context(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import _base
@@ -24,6 +25,9 @@ class Future(_Base):  # type: ignore[misc]
     The thread that waits in :meth:`result` takes in results itself, and settles the future. For
     those who wait otherwise, by a callback or in ``wait`` and ``as_completed``, the pool's own
     thread settles it: the future is *armed*. A future at which nobody looks costs nothing.
+
+    Whoever holds the condition, as ``wait`` does with those of many futures, has to see one state.
+    So a look comes before the condition is taken, and the state stays while it is held.
     """
 
     def __init__(self, job: _engine.Job) -> None:
@@ -34,12 +38,20 @@ class Future(_Base):  # type: ignore[misc]
         self._job = job
 
     @property
+    def _condition(self) -> threading.Condition:
+        self._look()
+        return self._lock
+
+    @_condition.setter
+    def _condition(self, condition: threading.Condition) -> None:
+        self._lock = condition
+
+    @property
     def _state(self) -> str:
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._look()
         job = self._job
         if job is None:
-            return self._mark
-        if job.ready():
-            self._settle()
             return self._mark
         return RUNNING if job.is_sent() else PENDING
 
@@ -92,6 +104,12 @@ class Future(_Base):  # type: ignore[misc]
         """
         return super().exception(self._attend(timeout))  # type: ignore[no-any-return]
 
+    def _look(self) -> None:
+        """Settles the future if its outcome is there."""
+        job = self._job
+        if job is not None and job.ready():
+            self._settle()
+
     def _attend(self, timeout: float | None) -> float | None:
         """Waits for the job; how long it may take from here to see the future done."""
         job = self._job
@@ -122,7 +140,7 @@ class Future(_Base):  # type: ignore[misc]
         result, error = (None, None) if cancelled else _outcome(job)
         # A callback that raises has its traceback logged, and that has this frame.
         del job
-        with self._condition:
+        with self._lock:
             if self._job is None:
                 return
             self._job = None
@@ -136,9 +154,9 @@ class Future(_Base):  # type: ignore[misc]
             self.set_result(result)
 
     def _notify_cancel(self) -> None:
-        with self._condition:
+        with self._lock:
             self.set_running_or_notify_cancel()
-            self._condition.notify_all()
+            self._lock.notify_all()
         self._invoke_callbacks()
 
 
