@@ -623,7 +623,7 @@ from manycore import futures
 def report(seconds, text):
     time.sleep(seconds)
     # In one piece, whoever else writes.
-    os.write(1, f"{text}\n".encode())
+    os.write(1, f"{text}\\n".encode())
 
 if __name__ == "__main__":
     executor = futures.ProcessPoolExecutor(2, manycore.get_context(sys.argv[1]))
