@@ -25,9 +25,30 @@ demo: $(VENV)/.built ## the tutorial programs on multiprocessing and on manycore
 test: $(VENV)/.built ## all tests: the engine, its models, the Python package, examples, README
 	cargo test -p manycore 2>&1 | tee $(LOG)
 	$(MAKE) --no-print-directory model
+	$(find_pythons) $(THIS) | $(run_cpython) --suites fork,main
 	$(BIN)/python -m pytest
 	@echo "cargo test -p manycore:"
 	@grep '^test result' $(LOG)
+
+# The Pythons to test on: commands, one a line.
+find_pythons = $(BIN)/python -m tests.cpython.pythons
+THIS = $(shell $(BIN)/python -c 'import sys; print("{}.{}".format(*sys.version_info))')
+run_cpython = $(BIN)/python -m tests.cpython $(if $(SUITES),--suites $(SUITES)) $(if $(SYSTEM),--system $(SYSTEM))
+
+.PHONY: test-cpython
+test-cpython: $(VENV)/.built ## the interpreter's own tests of multiprocessing; VERSIONS="3.11 3.13" SUITES=fork,spawn SYSTEM=stdlib
+	$(find_pythons) $(or $(VERSIONS),3.11 3.13) | $(run_cpython)
+
+.PHONY: test-all-pythons
+test-all-pythons: $(VENV)/.built ## our tests and the interpreter's own on every Python from 3.11 on that is there
+	$(find_pythons) $(VERSIONS) | $(BIN)/python -m tests.cpython.ours $(ARGS)
+	$(find_pythons) $(VERSIONS) | $(run_cpython)
+
+.PHONY: debian-root
+debian-root: ## Python 3.14 and 3.15 with their tests, from Debian; needs debootstrap and root
+	mkdir -p $(VENV)/roots
+	debootstrap --variant=minbase --include=python3.14,python3.14-venv,libpython3.14-testsuite,$(strip \
+		)python3.15,python3.15-venv,libpython3.15-testsuite sid $(VENV)/roots/sid
 
 .PHONY: model
 model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes longer
@@ -36,12 +57,14 @@ model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes 
 		| awk '{ print; fflush() } /^test .* ok$$/ { ok = 1 } END { exit !ok }' # no model is no success
 
 .PHONY: lint
-lint: $(VENV)/.requirements ## formatting, clippy, ruff, mypy, and the rules between the layers
+lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, and the rules between the layers
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing/program.py
+	MYPYPATH=python $(BIN)/stubtest manycore --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest.txt
 	@if cargo tree -p manycore | grep pyo3; then echo "the engine must not know Python" >&2; exit 1; fi
 	@if grep -rnE '\b(libc::[a-z_{]|rustix::)' crates/*/src --include='*.rs' \
 		| grep -v '^crates/manycore/src/sys/'; then \
@@ -61,7 +84,7 @@ bench: $(VENV)/.built ## measure against the standard library; BENCH=apply,imap 
 clean: ## remove the local environment and what was built
 	rm -rf $(VENV) target
 
-$(VENV)/.requirements: requirements-dev.txt
+$(VENV)/.requirements: requirements-dev.txt requirements-test.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

@@ -28,6 +28,53 @@ if __name__ == "__main__":
 """
 
 
+PACKAGE_WORK = """
+import multiprocessing
+
+def child(queue):
+    queue.put(f"{__name__} {multiprocessing.__name__}")
+
+def double(number):
+    return 2 * number
+"""
+PACKAGE_MAIN = """
+import sys
+from multiprocessing import Pool, Process, SimpleQueue
+from . import work
+
+# A child does not import the __main__ of a package, here as in the standard library.
+if __name__ == "__main__":
+    print(__file__, __spec__.name, sys.argv[1:])
+    queue = SimpleQueue()
+    process = Process(target=work.child, args=(queue,))
+    process.start()
+    print(queue.get())
+    process.join()
+    with Pool(2) as pool:
+        print(type(pool).__module__, pool.map(work.double, [1, 2]))
+"""
+PYTEST = """
+import multiprocessing
+from multiprocessing import Pool, Queue
+
+def double(number):
+    return 2 * number
+
+def child(queue):
+    queue.put(multiprocessing.__name__)
+
+def test_it():
+    with Pool(2) as pool:
+        assert type(pool).__module__ == "manycore.pool"
+        assert pool.map(double, [1, 2]) == [2, 4]
+    queue = Queue()
+    process = multiprocessing.Process(target=child, args=(queue,))
+    process.start()
+    assert queue.get() == "manycore"
+    process.join()
+"""
+
+
 def launch(*arguments, **options):
     command = [sys.executable, "-m", "manycore", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, **options)
@@ -65,8 +112,63 @@ def test_module(program, start_method):
     ]
 
 
+def test_package_with_a_main(tmp_path, start_method):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "work.py").write_text(PACKAGE_WORK)
+    (package / "__main__.py").write_text(PACKAGE_MAIN)
+    result = launch("--start-method", start_method, "-m", "package", "a", "-m", "b", cwd=tmp_path)
+    assert result.stderr == ""
+    lines = [f"{package / '__main__.py'} package.__main__ ['a', '-m', 'b']"]
+    assert result.stdout.splitlines() == [*lines, "package.work manycore", "manycore.pool [2, 4]"]
+
+
+def test_command(tmp_path, start_method):
+    command = textwrap.dedent(
+        """
+        import multiprocessing, sys
+        from multiprocessing.pool import Pool
+        print(multiprocessing.__name__, Pool.__module__, multiprocessing.get_start_method())
+        print(sys.argv, repr(sys.path[0]), __name__, __spec__)
+        with multiprocessing.Pool(1) as pool:
+            print(pool.map(abs, [-1, -2]))
+        """
+    )
+    result = launch("--start-method", start_method, "-c", command, "a", "-c", "b", cwd=tmp_path)
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        f"manycore manycore.pool {start_method}",
+        "['-c', 'a', '-c', 'b'] '' __main__ None",
+        "[1, 2]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command", ["1/0", "x = = 1", "import sys; sys.exit(3)", "print(__file__)"]
+)
+def test_command_that_fails(command):
+    plain = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    ours = launch("-c", command)
+    assert (ours.stderr, ours.stdout) == (plain.stderr, plain.stdout)
+    assert ours.returncode == plain.returncode != 0
+
+
+def test_command_has_the_names_of_a_plain_one():
+    command = "print(sorted(globals()), __name__, __spec__, __loader__)"
+    plain = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert launch("-c", command).stdout == plain.stdout
+
+
+def test_pytest(tmp_path, start_method):
+    (tmp_path / "test_it.py").write_text(PYTEST)
+    options = ("-q", "-p", "no:cacheprovider", "-W", "error")
+    result = launch("--start-method", start_method, "-m", "pytest", *options, cwd=tmp_path)
+    assert "1 passed" in result.stdout, result.stdout
+
+
 def test_directory_with_a_main(tmp_path, start_method):
-    (tmp_path / "__main__.py").write_text(PROGRAM.replace("args=(queue,)", "args=(queue,)"))
+    (tmp_path / "__main__.py").write_text(PROGRAM)
     result = launch("--start-method", "fork", tmp_path)
     assert result.stderr == ""
     assert result.stdout.splitlines()[0].startswith("['manycore', 'manycore.context', 'fork']")
@@ -114,7 +216,9 @@ def test_keyboard_interrupt(tmp_path):
     assert "KeyboardInterrupt" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["--start-method", "thread", "x.py"], ["-m"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--start-method", "thread", "x.py"], ["-m"], ["-c"], ["-m", "-c", "x"]]
+)
 def test_wrong_usage(arguments):
     result = launch(*arguments)
     assert result.returncode == 2

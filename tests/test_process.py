@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 
 import manycore
 import pytest
-from manycore import forkserver, util
+from manycore import forkserver, resource_tracker, shared_memory, util
 
 
 def nothing():
@@ -478,3 +478,21 @@ def test_set_executable(tmp_path):
 
 def tell_environment(queue, name):
     queue.put(os.environ.get(name))
+
+
+def put_tracker(queue):
+    queue.put(os.stat(resource_tracker._resource_tracker._fd).st_ino)
+
+
+def test_child_has_the_parent_s_resource_tracker(ctx):
+    resource_tracker.ensure_running()
+    # A child that does not inherit takes it along only where somebody may have use for it.
+    shared = shared_memory.SharedMemory(create=True, size=1)
+    queue = ctx.SimpleQueue()
+    process = ctx.Process(target=put_tracker, args=(queue,))
+    process.start()
+    assert queue.get() == os.stat(resource_tracker._resource_tracker._fd).st_ino
+    process.join()
+    queue.close()
+    shared.close()
+    shared.unlink()

@@ -7,26 +7,25 @@ with ``python -m manycore program.py``.
 import sys
 from typing import TYPE_CHECKING, Any
 
+# First of all: it decides what the other modules are.
+from . import _choice as _choice  # isort: split
+
 from . import _stdlib as _stdlib
 from . import context as context
 from . import process as process
 from . import reduction as reducer
 from . import reduction as reduction
-from ._engine import __version__ as __version__
 from ._errors import OwnerDied, RemoteError
 from ._install import install
+from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 
 if TYPE_CHECKING:
     from ._broken import WorkerDied
 
+__version__ = _choice.version()
 _context = context._default_context
 
 # Every name of the API is an attribute of the default context.
-AuthenticationError = _context.AuthenticationError
-BufferTooShort = _context.BufferTooShort
-Process = _context.Process
-ProcessError = _context.ProcessError
-TimeoutError = _context.TimeoutError
 Array = _context.Array
 Barrier = _context.Barrier
 BoundedSemaphore = _context.BoundedSemaphore

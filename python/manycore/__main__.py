@@ -2,20 +2,24 @@
 
 import argparse
 import io
+import linecache
 import os
 import runpy
 import sys
 import types
 import zipfile
 from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader
 
-from . import context
+from . import _stdlib, context
 from ._install import install
+
+__all__ = ["main"]
 
 _USAGE = """\
 python -m manycore [--start-method METHOD] program.py [argument ...]
-       python -m manycore [--start-method METHOD] -m module [argument ...]"""
+       python -m manycore [--start-method METHOD] -m module [argument ...]
+       python -m manycore [--start-method METHOD] -c command [argument ...]"""
 
 
 def main(arguments: list[str]) -> None:
@@ -23,12 +27,15 @@ def main(arguments: list[str]) -> None:
     options = _parse(arguments)
     if options.start_method is not None:
         # By the environment, so that it holds in every descendant.
-        os.environ[context.START_METHOD_VARIABLE] = options.start_method
-        context._default_context._default_context = context._choose()
+        os.environ[_stdlib.START_METHOD_VARIABLE] = options.start_method
+        chosen = context._concrete_contexts[options.start_method]
+        context._default_context._default_context = chosen
     install()
     target, *sys.argv[1:] = options.program
     if options.module:
         _run_module(target)
+    elif options.command:
+        _run_command(target)
     elif os.path.isdir(target) or zipfile.is_zipfile(target):
         _run_directory(target)
     else:
@@ -47,7 +54,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         choices=tuple(context._concrete_contexts),
         help="the start method of a program that sets none itself",
     )
-    parser.add_argument("-m", dest="module", action="store_true", help="run a module by its name")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("-m", dest="module", action="store_true", help="run a module by its name")
+    kind.add_argument("-c", dest="command", action="store_true", help="run a program given as text")
     parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if not options.program:
@@ -60,6 +69,19 @@ def _run_module(name: str) -> None:
     sys.argv[0] = "-m"
     _new_main()
     _run(lambda: runpy._run_module_as_main(name))  # type: ignore[attr-defined]
+
+
+def _run_command(source: str) -> None:
+    sys.argv[0] = "-c"
+    if not sys.flags.safe_path:
+        sys.path[0] = ""
+    module = _new_main()
+    module.__loader__ = BuiltinImporter
+    if sys.version_info >= (3, 13):
+        # From then on a traceback shows the lines of the command.
+        lines = [line + "\n" for line in source.splitlines()]
+        linecache.cache["<string>"] = (len(source), None, lines, "<string>")
+    _run(lambda: exec(compile(source, "<string>", "exec", dont_inherit=True), module.__dict__))
 
 
 def _run_directory(path: str) -> None:
@@ -87,14 +109,17 @@ def _run_script(path: str) -> None:
     module = _new_main()
     module.__file__ = path
     module.__loader__ = SourceFileLoader("__main__", path)
-    module.__dict__["__cached__"] = None
+    if sys.version_info < (3, 15):
+        module.__dict__["__cached__"] = None
     _run(lambda: exec(compile(source, path, "exec", dont_inherit=True), module.__dict__))
 
 
 def _new_main() -> types.ModuleType:
     """An empty main module in the launcher's place."""
     module = types.ModuleType("__main__")
-    module.__dict__.update(__builtins__=__builtins__, __annotations__={})
+    module.__dict__.update(__builtins__=__builtins__)
+    if sys.version_info < (3, 14):
+        module.__annotations__ = {}
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
     return module
 

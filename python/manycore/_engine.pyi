@@ -1,13 +1,39 @@
 """The engine, as Python sees it. For the other modules of this package only."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
+
+__all__ = [
+    "SEM_VALUE_MAX",
+    "Block",
+    "Child",
+    "Condition",
+    "Event",
+    "ForkServer",
+    "Job",
+    "Lock",
+    "Pool",
+    "Queue",
+    "RLock",
+    "Semaphore",
+    "__version__",
+    "fork",
+    "lifeline",
+    "poll",
+    "recv_bytes",
+    "send_bytes",
+    "serve",
+    "serve_pool",
+    "spawn",
+    "watch_lifeline",
+]
 
 __version__: str
 SEM_VALUE_MAX: int
 
+@final
 class Block:
     """Zeroed shared memory; its bytes are its buffer."""
 
@@ -20,6 +46,7 @@ class Block:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class Child:
     """A process that this one started."""
 
@@ -33,6 +60,7 @@ class Child:
     def signal(self, signo: int) -> None:
         """Sends a signal; nothing happens if the process has ended."""
 
+@final
 class ForkServer:
     """A process that forks at our request."""
 
@@ -61,18 +89,17 @@ def watch_lifeline(fd: int, grace_ms: int) -> None:
 def serve(control: int) -> tuple[bytes, list[int]] | None:
     """Serves as a fork server; the request in a new process, None when it is not needed."""
 
+@disjoint_base
 class Lock:
     """A lock that anybody may release."""
 
     def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
-    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
     def release(self) -> None:
         """Frees the lock, whoever holds it; ValueError if nobody does."""
     def __enter__(self) -> bool: ...
-    def __exit__(
-        self, exc_type: object = None, exc_value: object = None, traceback: object = None
-    ) -> None: ...
+    def __exit__(self, *args: object) -> None: ...
     def locked(self) -> bool:
         """Whether somebody holds it."""
     def owner(self) -> int | None:
@@ -86,18 +113,17 @@ class Lock:
     def _get_value(self) -> int: ...
     def _is_zero(self) -> bool: ...
 
+@disjoint_base
 class RLock:
     """A lock that its owner may take again."""
 
     def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
-    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
     def release(self) -> None:
         """Undoes one `acquire`; AssertionError unless the caller is the owner."""
     def __enter__(self) -> bool: ...
-    def __exit__(
-        self, exc_type: object = None, exc_value: object = None, traceback: object = None
-    ) -> None: ...
+    def __exit__(self, *args: object) -> None: ...
     def locked(self) -> bool:
         """Whether somebody holds it."""
     def owner(self) -> int | None:
@@ -111,20 +137,19 @@ class RLock:
     def _get_value(self) -> int: ...
     def _is_zero(self) -> bool: ...
 
+@disjoint_base
 class Semaphore:
     """A counter that is never below zero."""
 
     def __new__(cls, value: int, maxvalue: int, block: Block | None = None) -> Self: ...
     @property
     def maxvalue(self) -> int: ...
-    def acquire(self, block: object = True, timeout: float | None = None) -> bool:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Takes one; waits for it, at most `timeout` seconds, if `block`."""
     def release(self) -> None:
         """Gives one back; ValueError if the value is as high as it may be."""
     def __enter__(self) -> bool: ...
-    def __exit__(
-        self, exc_type: object = None, exc_value: object = None, traceback: object = None
-    ) -> None: ...
+    def __exit__(self, *args: object) -> None: ...
     def locked(self) -> bool:
         """Whether none is left."""
     def get_value(self) -> int:
@@ -136,6 +161,7 @@ class Semaphore:
     def _get_value(self) -> int: ...
     def _is_zero(self) -> bool: ...
 
+@final
 class Condition:
     """Those who wait for a condition, counted."""
 
@@ -148,9 +174,12 @@ class Condition:
         """Says, with the lock again, that the caller is awake; whether it had been notified."""
     def notify(self, n: int) -> int:
         """Wakes at most `n` sleepers; how many."""
+    def waiters(self) -> int:
+        """How many have entered and not left."""
     @property
     def block(self) -> Block: ...
 
+@disjoint_base
 class Event:
     """A flag that can be waited for."""
 
@@ -166,6 +195,7 @@ class Event:
     @property
     def block(self) -> Block: ...
 
+@final
 class Queue:
     """A first-in first-out queue of byte strings."""
 
@@ -190,6 +220,7 @@ def recv_bytes(fd: int, maxlength: int | None = None) -> bytes | None:
 def poll(fd: int, timeout: float | None = 0.0) -> bool:
     """Waits at most `timeout` seconds until there is something to read."""
 
+@final
 class Job:
     """One call of a pool's API: its tasks and their outcomes."""
 
@@ -218,6 +249,7 @@ class Job:
     def end(self) -> None:
         """No more items come."""
 
+@final
 class Pool:
     """The work of a pool.
 

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.machinery
 import sys
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
-from . import _stdlib
+from . import _alias, _choice, _stdlib
 
 __all__ = ["install", "is_installed"]
 
 
-class _Alias:
-    """Loads a module by handing out another one."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._spec: importlib.machinery.ModuleSpec | None = None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self._target)
-        self._spec = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        # The import system has just written the alias's spec over the module's own.
-        module.__spec__ = self._spec
-
-
-# Not derived from importlib.abc, which is the slowest import of all that we would need.
 class _Finder:
     """Finds ``multiprocessing`` and ``multiprocessing.<name>`` here."""
 
@@ -42,11 +24,58 @@ class _Finder:
         if package != "multiprocessing" or "." in name:
             return None
         find_in = importlib.machinery.PathFinder.find_spec
+        if name in _stdlib.SHARED:
+            return find_in(fullname, _stdlib.package.__path__)
         ours = f"{__package__}.{name}" if name else str(__package__)
         if name and find_in(ours, sys.modules[str(__package__)].__path__) is None:
             return find_in(fullname, _stdlib.package.__path__)
-        alias: Any = _Alias(ours)
-        return importlib.machinery.ModuleSpec(fullname, alias)
+        return _alias.spec(fullname, ours)
+
+
+def _adopt_contexts() -> None:
+    """Makes ours of the standard library's contexts, to which the functions there are bound."""
+    from . import context
+
+    theirs = _stdlib.context
+    _send_as_ours(theirs.Process, context.Process)
+    for name, ours in context._concrete_contexts.items():
+        their = theirs._concrete_contexts[name]
+        _send_as_ours(their.Process, ours.Process)
+        their.__class__ = type(ours)
+    default, our_default = theirs._default_context, context._default_context
+    if (chosen := default._actual_context) is not None and our_default._actual_context is None:
+        our_default._actual_context = context._concrete_contexts[chosen._name]
+    default.__class__ = type(our_default)
+    # From now on there is one default start method.
+    default.__dict__ = our_default.__dict__
+
+
+def _adopt_queues(theirs: ModuleType) -> None:
+    """Makes subclasses of their queues, such as that of ``concurrent.futures``, ones of ours.
+
+    They are that in a child, which has `install` called before it imports them.
+    """
+    from . import queues
+
+    for name in queues.__all__:
+        their, our = getattr(theirs, name), getattr(queues, name)
+        for cls in their.__subclasses__():
+            if cls.__module__ not in (theirs.__name__, queues.__name__):
+                cls.__bases__ = tuple(our if base is their else base for base in cls.__bases__)
+
+
+def _send_as_ours(theirs: type[BaseProcess], ours: type[BaseProcess]) -> None:
+    """Has children know a process of their class by the name that ours has now."""
+
+    def reduce(process: BaseProcess) -> tuple[Any, ...]:
+        cls = ours if type(process) is theirs else type(process)
+        return _without_init, (cls,), process.__dict__
+
+    theirs.__reduce__ = reduce  # type: ignore[method-assign, assignment]
+
+
+def _without_init(cls: type[BaseProcess]) -> BaseProcess:
+    return cls.__new__(cls)
 
 
 def is_installed() -> bool:
@@ -57,18 +86,29 @@ def is_installed() -> bool:
 def install() -> None:
     """Makes ``multiprocessing`` mean manycore, here and in all processes started from here.
 
-    Call it before the modules that use ``multiprocessing`` are imported: what they have imported
-    already stays the standard library's. A second call does nothing.
+    A module that has imported ``multiprocessing`` before gets manycore by the functions and the
+    contexts that it has. Only classes that it has imported from submodules, such as
+    ``multiprocessing.pool.Pool``, stay the standard library's. A second call does nothing, and
+    neither does any where manycore has no engine: ``multiprocessing`` is then what manycore is.
     """
-    if is_installed():
+    if is_installed() or not _choice.HAS_ENGINE:
         return
+    ours = sys.modules[str(__package__)]
+    _adopt_contexts()
+    if (queues := sys.modules.get("multiprocessing.queues")) is not None:
+        _adopt_queues(queues)
     for full_name, module in list(sys.modules.items()):
         name = full_name.partition(".")[2] if full_name.startswith("multiprocessing.") else ""
         if not name or "." in name:
             continue
         _stdlib.keep(name, module)
-        if name not in _stdlib.SHARED:
+        if name in _stdlib.SHARED:
+            # An import that finds it loaded leaves the package as it is.
+            setattr(ours, name, module)
+        else:
             del sys.modules[full_name]
-    sys.modules["multiprocessing"] = sys.modules[str(__package__)]
+    sys.modules["multiprocessing"] = ours
+    for name in set(ours.__all__) & vars(_stdlib.package).keys():
+        setattr(_stdlib.package, name, getattr(ours, name))
     finder: Any = _Finder()
     sys.meta_path.insert(0, finder)

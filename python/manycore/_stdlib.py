@@ -13,6 +13,7 @@ import multiprocessing as package
 import os
 import sys
 import threading
+from collections.abc import Callable, Mapping
 
 # Those that everything needs; the package itself has imported them already.
 from multiprocessing import context as _context
@@ -38,6 +39,9 @@ SHARED = frozenset(
     )
 )
 
+#: Names the start method that programs use which choose none themselves.
+START_METHOD_VARIABLE = "MANYCORE_START_METHOD"
+
 # We use more of them than their type stubs know.
 context: Any = _context
 process: Any = _process
@@ -59,9 +63,33 @@ def load(name: str) -> Any:
         return _loaded[name]
 
 
+def start_method_of_environment(contexts: Mapping[str, object]) -> str | None:
+    """The start method that the environment names for programs that choose none."""
+    method = os.environ.get(START_METHOD_VARIABLE)
+    if method and method not in contexts:
+        raise ValueError(
+            f"{START_METHOD_VARIABLE}={method!r}: a start method is one of {', '.join(contexts)}"
+        )
+    return method or None
+
+
 def keep(name: str, module: ModuleType) -> None:
     """Remembers an original that is about to lose its place in ``sys.modules``."""
     _loaded.setdefault(name, module)
+
+
+def rest_of(name: str) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` for what only the standard library's module has."""
+
+    def find(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(f"module 'manycore.{name}' has no attribute {attribute!r}")
+        found = getattr(load(name), attribute)
+        if isinstance(found, ModuleType) and found.__name__.startswith("multiprocessing."):
+            return importlib.import_module(found.__name__.replace("multiprocessing", "manycore", 1))
+        return found
+
+    return find
 
 
 def _import(full_name: str) -> ModuleType:
@@ -69,14 +97,19 @@ def _import(full_name: str) -> ModuleType:
         return importlib.import_module(full_name)
     from importlib.util import module_from_spec
 
+    if (module := sys.modules.get(full_name)) and full_name.partition(".")[2] in SHARED:
+        return module
     # The name is taken by manycore: run the original's code in a module beside it.
     spec = importlib.machinery.PathFinder.find_spec(full_name, package.__path__)
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(f"No module named {full_name!r}", name=full_name)
     module = module_from_spec(spec)
-    if full_name.partition(".")[2] in SHARED:
+    name = full_name.partition(".")[2]
+    if name in SHARED:
         sys.modules[full_name] = module
     spec.loader.exec_module(module)
+    if name in SHARED:
+        setattr(sys.modules["multiprocessing"], name, module)
     return module
 
 

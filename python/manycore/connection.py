@@ -5,33 +5,51 @@ from __future__ import annotations
 import io
 import os
 import socket
+from multiprocessing.context import AuthenticationError as AuthenticationError
+from multiprocessing.context import BufferTooShort as BufferTooShort
 from multiprocessing.reduction import DupFd, ForkingPickler
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _engine, _stdlib
 
-__all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
+__all__ = ["Client", "Listener", "Pipe", "wait"]
 
 _original = _stdlib.connection
 
-BUFSIZE = _original.BUFSIZE
-CONNECTION_TIMEOUT = _original.CONNECTION_TIMEOUT
-AuthenticationError = _original.AuthenticationError
-BufferTooShort = _original.BufferTooShort
+BUFSIZE: int = _original.BUFSIZE
+CONNECTION_TIMEOUT: float = _original.CONNECTION_TIMEOUT
 ConnectionWrapper = _original.ConnectionWrapper
 SocketListener = _original.SocketListener
 XmlClient = _original.XmlClient
 XmlListener = _original.XmlListener
 address_type = _original.address_type
-answer_challenge = _original.answer_challenge
 arbitrary_address = _original.arbitrary_address
-default_family = _original.default_family
-deliver_challenge = _original.deliver_challenge
-families = _original.families
-wait = _original.wait
+default_family: str = _original.default_family
+families: list[str] = _original.families
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection as _TheirConnection
+    from multiprocessing.connection import Listener as _Listener
+    from multiprocessing.connection import answer_challenge as answer_challenge
+    from multiprocessing.connection import deliver_challenge as deliver_challenge
+    from multiprocessing.connection import wait as wait
+
+    class _Connection(_TheirConnection[Any, Any]):
+        _handle: Any
+
+        def _check_closed(self) -> None: ...
+        def _check_readable(self) -> None: ...
+        def _check_writable(self) -> None: ...
+        def _bad_message_length(self) -> NoReturn: ...
+else:
+    _Connection = _original.Connection
+    _Listener = _original.Listener
+    answer_challenge = _original.answer_challenge
+    deliver_challenge = _original.deliver_challenge
+    wait = _original.wait
 
 
-class Connection(_original.Connection):  # type: ignore[misc, name-defined]
+class Connection(_Connection):
     """One end of a pipe or socket; the bytes on it are those of the standard library."""
 
     def send(self, obj: Any) -> None:
@@ -60,7 +78,7 @@ class Connection(_original.Connection):  # type: ignore[misc, name-defined]
         message = _engine.recv_bytes(self._handle, maxlength)
         if message is None:
             self._bad_message_length()
-        return message  # type: ignore[return-value]
+        return message
 
     # The inherited methods stand on these two.
     def _send_bytes(self, buf: Any) -> None:
@@ -78,7 +96,7 @@ class Connection(_original.Connection):  # type: ignore[misc, name-defined]
         return _engine.poll(self._handle, timeout)
 
 
-class Listener(_original.Listener):  # type: ignore[misc, name-defined]
+class Listener(_Listener):
     """A bound socket that waits for connections."""
 
     def accept(self) -> Connection:
@@ -98,6 +116,9 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """
     if duplex:
         one, other = socket.socketpair()
+        # `socket.setdefaulttimeout` would have made them non-blocking.
+        for end in (one, other):
+            end.setblocking(True)
         return Connection(one.detach()), Connection(other.detach())
     reader, writer = os.pipe()
     return Connection(reader, writable=False), Connection(writer, readable=False)
@@ -121,6 +142,5 @@ def _rebuild_connection(fd: Any, readable: bool, writable: bool) -> Connection:
 ForkingPickler.register(Connection, _reduce_connection)
 
 
-def __getattr__(name: str) -> Any:
-    # The rest, such as the parts of the challenge, is the standard library's.
-    return getattr(_original, name)
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("connection")

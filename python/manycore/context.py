@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import AuthenticationError as AuthenticationError
@@ -14,18 +14,28 @@ from multiprocessing.context import assert_spawning as assert_spawning
 from multiprocessing.context import get_spawning_popen as get_spawning_popen
 from multiprocessing.context import set_spawning_popen as set_spawning_popen
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from . import _stdlib
 
 if TYPE_CHECKING:
+    import ctypes
+    from _ctypes import _CData, _SimpleCData
+    from logging import Logger
+    from multiprocessing.sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
+
     from . import managers, pool, queues, synchronize
     from .connection import Connection
 
+    _CT = TypeVar("_CT", bound=_CData)
+    # A lock of ours, or any object with its methods.
+    _LockLike: TypeAlias = synchronize.Lock | synchronize.RLock
+_T = TypeVar("_T")
+
 __all__ = ()
 
-#: Names the start method that programs use which choose none themselves.
-START_METHOD_VARIABLE = "MANYCORE_START_METHOD"
+#: What an import that fails in the fork server does.
+OnError: TypeAlias = Literal["ignore", "warn", "fail"]
 
 process = _stdlib.process
 reduction = _stdlib.reduction
@@ -48,11 +58,15 @@ class Process(_Process):
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:
-        return _default_context.get_context().Process._Popen(process_obj)
+        return _default_process()._Popen(process_obj)
 
     @staticmethod
     def _after_fork() -> None:
-        _default_context.get_context().Process._after_fork()
+        _default_process()._after_fork()
+
+
+def _default_process() -> Any:
+    return _default_context.get_context().Process
 
 
 class ForkProcess(_Process):
@@ -102,17 +116,49 @@ _Base: Any = BaseContext
 class _Context(_Base):  # type: ignore[misc]
     """The factories, over our own classes."""
 
-    Process: Any
+    Process: type[_Process]
     _name: str
 
-    def get_context(self, method: str | None = None) -> Any:
-        """The context with this start method; without a method, this one."""
+    if TYPE_CHECKING:  # what the base class has
+        reducer: Any
+
+        def cpu_count(self) -> int: ...
+        def get_start_method(self, allow_none: bool = False) -> Any: ...
+        def set_start_method(self, method: str | None, force: bool = False) -> None: ...
+        @staticmethod
+        def current_process() -> BaseProcess: ...
+        @staticmethod
+        def parent_process() -> BaseProcess | None: ...
+        @staticmethod
+        def active_children() -> list[BaseProcess]: ...
+
+    @overload
+    def get_context(self, method: None = None) -> _Context: ...
+    @overload
+    def get_context(self, method: Literal["fork"]) -> ForkContext: ...
+    @overload
+    def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
+    @overload
+    def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
+    @overload
+    def get_context(self, method: str | None) -> _Context: ...
+    def get_context(self, method: str | None = None) -> _Context:
+        """The context with this start method; without a method, this one.
+
+        For the default context that is the one with the default start method, which this settles.
+
+        Raises:
+            ValueError: There is no such start method.
+        """
         if method is None:
-            return self
+            return self._concrete()
         try:
             return _concrete_contexts[method]
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
+
+    def _concrete(self) -> _Context:
+        return self
 
     def Manager(self) -> managers.SyncManager:
         """A started manager: a server process whose objects other processes share by proxies."""
@@ -175,19 +221,19 @@ class _Context(_Base):  # type: ignore[misc]
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> queues.Queue:
+    def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
         """A queue of at most ``maxsize`` objects, or of any number."""
         from .queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
         """A queue that knows which objects have been dealt with."""
         from .queues import JoinableQueue
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> queues.SimpleQueue:
+    def SimpleQueue(self) -> queues.SimpleQueue[Any]:
         """A queue that is a locked pipe."""
         from .queues import SimpleQueue
 
@@ -205,24 +251,91 @@ class _Context(_Base):  # type: ignore[misc]
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
 
+    @overload
+    def RawValue(self, typecode_or_type: type[_CT], *args: Any) -> _CT: ...
+    @overload
+    def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object in shared memory."""
         from .sharedctypes import RawValue
 
         return RawValue(typecode_or_type, *args)
 
+    @overload
+    def RawArray(
+        self, typecode_or_type: type[_CT], size_or_initializer: int | Sequence[Any]
+    ) -> ctypes.Array[_CT]: ...
+    @overload
+    def RawArray(self, typecode_or_type: str, size_or_initializer: int | Sequence[Any]) -> Any: ...
     def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
         """A ctypes array in shared memory."""
         from .sharedctypes import RawArray
 
         return RawArray(typecode_or_type, size_or_initializer)
 
+    @overload
+    def Value(self, typecode_or_type: type[_CT], *args: Any, lock: Literal[False]) -> _CT: ...
+    @overload
+    def Value(
+        self,
+        typecode_or_type: type[_SimpleCData[_T]],
+        *args: Any,
+        lock: Literal[True] | _LockLike = True,
+    ) -> Synchronized[_T]: ...
+    @overload
+    def Value(
+        self, typecode_or_type: str, *args: Any, lock: Literal[True] | _LockLike = True
+    ) -> Synchronized[Any]: ...
+    @overload
+    def Value(
+        self, typecode_or_type: str | type[_CData], *args: Any, lock: bool | _LockLike = True
+    ) -> Any: ...
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A ctypes object in shared memory with a lock."""
         from .sharedctypes import Value
 
         return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
+    @overload
+    def Array(
+        self,
+        typecode_or_type: type[_CT],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[False],
+    ) -> ctypes.Array[_CT]: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: type[ctypes.c_char],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | _LockLike = True,
+    ) -> SynchronizedString: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: type[_SimpleCData[_T]],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | _LockLike = True,
+    ) -> SynchronizedArray[_T]: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: str,
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | _LockLike = True,
+    ) -> SynchronizedArray[Any]: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: str | type[_CData],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: bool | _LockLike = True,
+    ) -> Any: ...
     def Array(
         self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
     ) -> Any:
@@ -238,13 +351,15 @@ class _Context(_Base):  # type: ignore[misc]
 
             freeze_support()
 
-    def get_logger(self) -> Any:
+    def get_logger(self) -> Logger:
         """The package's logger."""
-        return _stdlib.util.get_logger()
+        logger: Logger = _stdlib.util.get_logger()
+        return logger
 
-    def log_to_stderr(self, level: int | str | None = None) -> Any:
+    def log_to_stderr(self, level: int | str | None = None) -> Logger:
         """Has the package's logger print to stderr, and returns it."""
-        return _stdlib.util.log_to_stderr(level)
+        logger: Logger = _stdlib.util.log_to_stderr(level)
+        return logger
 
     def allow_connection_pickling(self) -> None:
         """Makes connections and sockets picklable."""
@@ -256,11 +371,17 @@ class _Context(_Base):  # type: ignore[misc]
 
         set_executable(executable)
 
-    def set_forkserver_preload(self, module_names: list[str], **options: Any) -> None:
-        """Names the modules that the fork server imports before it forks."""
+    def set_forkserver_preload(
+        self, module_names: list[str], *, on_error: OnError = "ignore"
+    ) -> None:
+        """Names the modules that the fork server imports before it forks.
+
+        ``on_error`` says what an import that fails does: nothing, an ``ImportWarning``, or the end
+        of the server, which then says why on stderr.
+        """
         from .forkserver import set_forkserver_preload
 
-        set_forkserver_preload(module_names, **options)
+        set_forkserver_preload(module_names, on_error=on_error)
 
 
 class ForkContext(_Context):
@@ -289,14 +410,17 @@ class DefaultContext(_Context):
 
     Process = Process
 
-    def __init__(self, context: _Context) -> None:
-        self._default_context = context
+    def __init__(self, context: _Context | None = None) -> None:
+        if context is not None:
+            self._default_context = context
         self._actual_context: _Context | None = None
 
-    def get_context(self, method: str | None = None) -> Any:
-        """The context with this start method; without a method, the default one."""
-        if method is not None:
-            return super().get_context(method)
+    # Chosen when it is first needed: from Python 3.14 on the choice tries the file system.
+    @functools.cached_property
+    def _default_context(self) -> _Context:
+        return _choose()
+
+    def _concrete(self) -> _Context:
         if self._actual_context is None:
             self._actual_context = self._default_context
         return self._actual_context
@@ -328,18 +452,21 @@ _concrete_contexts: dict[str, _Context] = {
 
 def _choose() -> _Context:
     """The context that the environment names, else the one of the running Python."""
-    method = os.environ.get(START_METHOD_VARIABLE)
-    if not method:
-        method = _stdlib.context._default_context._default_context._name
-    elif method not in _concrete_contexts:
-        raise ValueError(
-            f"{START_METHOD_VARIABLE}={method!r}: a start method is one of "
-            + ", ".join(_concrete_contexts)
-        )
-    return _concrete_contexts[method]
+    method = _stdlib.start_method_of_environment(_concrete_contexts)
+    return _concrete_contexts[method or _default_of_python()._name]
 
 
-_default_context = DefaultContext(_choose())
+def _default_of_python() -> Any:
+    # A function from Python 3.14 on.
+    if (find := getattr(_stdlib.context, "_get_platform_default_context", None)) is not None:
+        return find()
+    return _PYTHONS_DEFAULT
+
+
+# Taken now: `install` makes the standard library's context ours.
+_PYTHONS_DEFAULT = vars(_stdlib.context._default_context).get("_default_context")
+_stdlib.start_method_of_environment(_concrete_contexts)  # A wrong one is said at once.
+_default_context = DefaultContext()
 
 
 def _force_start_method(method: str) -> None:

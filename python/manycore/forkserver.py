@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import sys
 import threading
+import warnings
 from multiprocessing.process import current_process
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from . import _engine, _stdlib, popen_fork, popen_spawn_posix, spawn
+from .context import OnError
 
 __all__ = [
     "connect_to_new_process",
@@ -46,6 +47,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._preload_modules = ["__main__"]
+        self._preload_on_error: OnError = "ignore"
         self._inherited_fds: list[int] | None = None
         self._reset()
 
@@ -57,11 +59,20 @@ class ForkServer:
     def _forkserver_pid(self) -> int | None:
         return None if self._server is None else self._server.pid
 
-    def set_forkserver_preload(self, module_names: list[str]) -> None:
-        """Names the modules that the server imports before it forks; what fails is skipped."""
-        if not all(type(name) is str for name in module_names):
+    def set_forkserver_preload(
+        self, modules_names: list[str], *, on_error: OnError = "ignore"
+    ) -> None:
+        """Names the modules that the server imports before it forks.
+
+        ``on_error`` says what an import that fails does: nothing, an ``ImportWarning``, or the end
+        of the server, which then says why on stderr.
+        """
+        if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
-        self._preload_modules = module_names
+        if on_error not in get_args(OnError):
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
+        self._preload_modules = modules_names
+        self._preload_on_error = on_error
 
     def get_inherited_fds(self) -> list[int] | None:
         """The descriptors that came with the fork, or None if no fork server has forked us."""
@@ -90,7 +101,15 @@ class ForkServer:
                 # It died under our hands. Take its exit code, so that it does not stay a zombie;
                 # the next one may have a longer life.
                 server.stop()
-                return self._running().fork(request.pack(), fds)
+                return self._fork_in_a_new_one(request, fds)
+
+    def _fork_in_a_new_one(self, request: Request, fds: list[int]) -> _engine.Child:
+        try:
+            return self._running().fork(request.pack(), fds)
+        except BrokenPipeError as error:
+            if self._preload_modules and self._preload_on_error == "fail":
+                error.add_note("The fork server has ended while it imported; see stderr.")
+            raise
 
     def _running(self) -> _engine.ForkServer:
         if self._server is None or not self._server.is_alive():
@@ -112,7 +131,8 @@ class ForkServer:
         for private in ("authkey", "name", "log_to_stderr", "log_level"):
             preparation.pop(private, None)
         dumps = _stdlib.reduction.pickle.dumps
-        pickled: bytes = dumps(self._preload_modules) + dumps(preparation)
+        what = (self._preload_modules, preparation, self._preload_on_error)
+        pickled: bytes = dumps(what)
         return pickled
 
     def _stop(self) -> None:
@@ -128,8 +148,8 @@ def main(data_fd: int, lifeline_fd: int) -> None:
     _engine.watch_lifeline(lifeline_fd, 0)
     os.close(lifeline_fd)
     with open(data_fd, "rb", closefd=True) as file:
-        load = _stdlib.reduction.pickle.load
-        _preload(load(file), load(file))
+        what = _stdlib.reduction.pickle.load(file)
+    _preload(*what)
     _stdlib.util._close_stdin()
     _stdlib.util._flush_std_streams()
     served = _engine.serve(control_fd)
@@ -137,7 +157,7 @@ def main(data_fd: int, lifeline_fd: int) -> None:
         popen_fork.run_child(lambda: _serve_one(*served))
 
 
-def _preload(modules: list[str], preparation: dict[str, Any]) -> None:
+def _preload(modules: list[str], preparation: dict[str, Any], on_error: OnError) -> None:
     if not modules:
         return
     if "__main__" not in modules:
@@ -146,14 +166,24 @@ def _preload(modules: list[str], preparation: dict[str, Any]) -> None:
     current._inheriting = True  # type: ignore[attr-defined]
     try:
         spawn.prepare(preparation)
-    except Exception:  # noqa: BLE001 - whatever the main module raises
+    except Exception as error:  # noqa: BLE001 - whatever the main module raises
+        _import_failed(on_error, "__main__", error)
         # The child imports the main module again and fails where its output can be seen.
         sys.modules["__main__"] = (spawn.old_main_modules or [sys.modules["__main__"]])[-1]
     finally:
         del current._inheriting  # type: ignore[attr-defined]
     for name in modules:
-        with contextlib.suppress(ImportError):
+        try:
             __import__(name)
+        except ImportError as error:
+            _import_failed(on_error, f"module {name!r}", error)
+
+
+def _import_failed(on_error: OnError, what: str, error: Exception) -> None:
+    if on_error == "fail":
+        raise error
+    if on_error == "warn":
+        warnings.warn(f"Failed to preload {what}: {error}", ImportWarning, stacklevel=3)
 
 
 def _serve_one(message: bytes, fds: list[int]) -> int:
@@ -172,3 +202,6 @@ fork = _forkserver.fork
 get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("forkserver")

@@ -4,13 +4,7 @@ At run time this module is the standard library's own, so that its state exists 
 """
 
 import sys
-from typing import TYPE_CHECKING
 
 from . import _stdlib
-
-if TYPE_CHECKING:
-    from multiprocessing.heap import (
-        BufferWrapper as BufferWrapper,
-    )
 
 sys.modules[__name__] = _stdlib.load("heap")

@@ -5,46 +5,52 @@ Servers and proxies are the standard library's; the server is started by our con
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _stdlib
 from .context import _default_context
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
-_original = _stdlib.managers
+if TYPE_CHECKING:
+    from multiprocessing import managers as _original
+else:
+    _original = _stdlib.managers
 
-AutoProxy = _original.AutoProxy
 BaseProxy = _original.BaseProxy
-MakeProxyType = _original.MakeProxyType
 Namespace = _original.Namespace
-NamespaceProxy = _original.NamespaceProxy
-RebuildProxy = _original.RebuildProxy
 RemoteError = _original.RemoteError
 Server = _original.Server
-State = _original.State
 Token = _original.Token
-AcquirerProxy = _original.AcquirerProxy
-ArrayProxy = _original.ArrayProxy
-BarrierProxy = _original.BarrierProxy
-BasePoolProxy = _original.BasePoolProxy
-ConditionProxy = _original.ConditionProxy
 DictProxy = _original.DictProxy
-EventProxy = _original.EventProxy
-IteratorProxy = _original.IteratorProxy
 ListProxy = _original.ListProxy
-PoolProxy = _original.PoolProxy
 ValueProxy = _original.ValueProxy
-Array = _original.Array
-Value = _original.Value
-ProcessLocalSet = _original.ProcessLocalSet
-HAS_SHMEM = _original.HAS_SHMEM
-convert_to_error = _original.convert_to_error
-dispatch = _original.dispatch
-listener_client = _original.listener_client
+
+# The type stubs do not know these.
+_untyped: Any = _original
+AutoProxy = _untyped.AutoProxy
+MakeProxyType = _untyped.MakeProxyType
+NamespaceProxy = _untyped.NamespaceProxy
+RebuildProxy = _untyped.RebuildProxy
+State = _untyped.State
+AcquirerProxy = _untyped.AcquirerProxy
+ArrayProxy = _untyped.ArrayProxy
+BarrierProxy = _untyped.BarrierProxy
+BasePoolProxy = _untyped.BasePoolProxy
+ConditionProxy = _untyped.ConditionProxy
+EventProxy = _untyped.EventProxy
+IteratorProxy = _untyped.IteratorProxy
+PoolProxy = _untyped.PoolProxy
+Array = _untyped.Array
+Value = _untyped.Value
+ProcessLocalSet = _untyped.ProcessLocalSet
+HAS_SHMEM = _untyped.HAS_SHMEM
+convert_to_error = _untyped.convert_to_error
+dispatch = _untyped.dispatch
+listener_client = _untyped.listener_client
 
 
-class BaseManager(_original.BaseManager):  # type: ignore[misc, name-defined]
+class BaseManager(_original.BaseManager):
     """A manager without types; ``register`` adds some."""
 
     def __init__(
@@ -53,18 +59,22 @@ class BaseManager(_original.BaseManager):  # type: ignore[misc, name-defined]
         authkey: bytes | None = None,
         serializer: str = "pickle",
         ctx: Any = None,
-        **options: Any,
+        *,
+        shutdown_timeout: float = 1.0,
     ) -> None:
         ctx = ctx or _default_context.get_context()
-        super().__init__(address, authkey, serializer, ctx, **options)
+        super().__init__(address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout)
 
 
-class SyncManager(BaseManager, _original.SyncManager):  # type: ignore[misc, name-defined]
+class SyncManager(BaseManager, _original.SyncManager):
     """A manager of queues, locks, lists, dictionaries and the like."""
 
 
-class SharedMemoryManager(BaseManager, _original.SharedMemoryManager):  # type: ignore[misc, name-defined]
+class SharedMemoryManager(BaseManager, _original.SharedMemoryManager):
     """A manager of named shared memory, which it removes when it is shut down."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
 
 def _pool(*args: Any, **kwargs: Any) -> Any:
@@ -74,3 +84,7 @@ def _pool(*args: Any, **kwargs: Any) -> Any:
 
 
 SyncManager.register("Pool", _pool, PoolProxy)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("managers")

@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GenericAlias
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _engine, _stdlib
 from ._worker import Seat, work
@@ -14,21 +14,29 @@ from .context import TimeoutError
 
 __all__ = ["Pool", "ThreadPool"]
 
-_original = _stdlib.load("pool")
+_S = TypeVar("_S")
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+    from multiprocessing import pool as _original
+else:
+    _original = _stdlib.load("pool")
 
 INIT = _original.INIT
 RUN = _original.RUN
 CLOSE = _original.CLOSE
 TERMINATE = _original.TERMINATE
 
-# After `install` others look for these here.
-ExceptionWithTraceback = _original.ExceptionWithTraceback
-MaybeEncodingError = _original.MaybeEncodingError
-RemoteTraceback = _original.RemoteTraceback
 ThreadPool = _original.ThreadPool
-mapstar = _original.mapstar
-rebuild_exc = _original.rebuild_exc
-starmapstar = _original.starmapstar
+
+# After `install` others look for these here. The type stubs do not know them.
+_untyped: Any = _original
+ExceptionWithTraceback = _untyped.ExceptionWithTraceback
+MaybeEncodingError = _untyped.MaybeEncodingError
+RemoteTraceback = _untyped.RemoteTraceback
+mapstar = _untyped.mapstar
+rebuild_exc = _untyped.rebuild_exc
+starmapstar = _untyped.starmapstar
 
 #: So many items of an iterator may be without result before its reading waits.
 READ_AHEAD = 1024
@@ -81,7 +89,7 @@ class _Staff:
             process.join()
 
 
-class Pool(_original.Pool):  # type: ignore[misc, name-defined]
+class Pool(_original.Pool):
     """A pool of worker processes.
 
     Args:
@@ -145,6 +153,9 @@ class Pool(_original.Pool):  # type: ignore[misc, name-defined]
     def _pool(self) -> list[Any]:
         return self._staff.processes
 
+    def _repopulate_pool(self) -> None:
+        """Does nothing: the engine replaces a worker as soon as it has gone."""
+
     def __del__(self, _warn: Any = warnings.warn, _run: Any = RUN) -> None:
         if getattr(self, "_state", None) == _run:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
@@ -158,43 +169,44 @@ class Pool(_original.Pool):  # type: ignore[misc, name-defined]
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
     def apply(
-        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
-    ) -> Any:
+        self, func: Callable[..., _T], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+    ) -> _T:
         """Returns ``func(*args, **kwds)``, called in a worker."""
         self._check_running()
-        return self._engine.apply(func, tuple(args), dict(kwds))
+        result: _T = self._engine.apply(func, tuple(args), dict(kwds))
+        return result
 
-    def apply_async(
+    def apply_async(  # type: ignore[override]
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},
-        callback: Callable[[Any], object] | None = None,
+        callback: Callable[[_T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> "ApplyResult":
+    ) -> "ApplyResult[_T]":
         """Starts ``func(*args, **kwds)`` in a worker; the result comes by the returned object."""
         self._check_running()
-        result = ApplyResult(self, callback, error_callback)
+        result: ApplyResult[_T] = ApplyResult(self, callback, error_callback)
         result._start(self._engine.call(func, tuple(args), dict(kwds), result._callback()))
         return result
 
     def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> list[Any]:
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = None
+    ) -> list[_T]:
         """Returns ``[func(x) for x in iterable]``, called in the workers.
 
         Without ``chunksize`` the chunks are sized by the measured time of the calls.
         """
-        return self._map_async(func, iterable, "map", chunksize).get()  # type: ignore[no-any-return]
+        return self._map_async(func, iterable, "map", chunksize).get()
 
-    def map_async(
+    def map_async(  # type: ignore[override]
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
         chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
+        callback: Callable[[list[_T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> "MapResult":
+    ) -> "MapResult[_T]":
         """Starts a ``map``; the list comes by the returned object."""
         result = self._map_async(func, iterable, "map", chunksize, callback, error_callback)
         result._job.start()
@@ -202,21 +214,21 @@ class Pool(_original.Pool):  # type: ignore[misc, name-defined]
 
     def starmap(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-    ) -> list[Any]:
+    ) -> list[_T]:
         """Returns ``[func(*args) for args in iterable]``, called in the workers."""
-        return self._map_async(func, iterable, "starmap", chunksize).get()  # type: ignore[no-any-return]
+        return self._map_async(func, iterable, "starmap", chunksize).get()
 
-    def starmap_async(
+    def starmap_async(  # type: ignore[override]
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
+        callback: Callable[[list[_T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> "MapResult":
+    ) -> "MapResult[_T]":
         """Starts a ``starmap``; the list comes by the returned object."""
         result = self._map_async(func, iterable, "starmap", chunksize, callback, error_callback)
         result._job.start()
@@ -230,34 +242,38 @@ class Pool(_original.Pool):  # type: ignore[misc, name-defined]
         chunksize: int | None = None,
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> "MapResult":
+    ) -> "MapResult[Any]":
         self._check_running()
         items = _sequence(iterable)
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        result = MapResult(self, callback if items else None, error_callback if items else None)
+        if not items:
+            callback = error_callback = None
+        result: MapResult[Any] = MapResult(self, callback, error_callback)
         result._start(self._engine.submit(func, items, mapper, chunksize, result._callback()))
         return result
 
-    def imap(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> Iterator[Any]:
+    def imap(  # type: ignore[override]
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int = 1
+    ) -> "IMapIterator[_T]":
         """An iterator over ``func(x)`` for each ``x`` of ``iterable``, in their order."""
-        return self._imap(func, iterable, chunksize, IMapIterator)
+        results: IMapIterator[_T] = self._imap(func, iterable, chunksize, IMapIterator)
+        return results
 
-    def imap_unordered(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> Iterator[Any]:
+    def imap_unordered(  # type: ignore[override]
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int = 1
+    ) -> "IMapIterator[_T]":
         """As :meth:`imap`, in the order in which the results come."""
-        return self._imap(func, iterable, chunksize, IMapUnorderedIterator)
+        results: IMapIterator[_T] = self._imap(func, iterable, chunksize, IMapUnorderedIterator)
+        return results
 
     def _imap(
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int,
-        kind: type["IMapIterator"],
-    ) -> Iterator[Any]:
+        kind: type["IMapIterator[Any]"],
+    ) -> Any:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -369,7 +385,7 @@ def _feed_all(job: _engine.Job, items: Iterator[Any]) -> None:
         job.end()
 
 
-class ApplyResult:
+class ApplyResult(Generic[_T]):
     """The outcome of one call, when it is there."""
 
     _job: _engine.Job
@@ -377,7 +393,7 @@ class ApplyResult:
     def __init__(
         self,
         pool: Pool | None,
-        callback: Callable[[Any], object] | None,
+        callback: Callable[[_T], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
         # The pool lives as long as somebody may want this outcome.
@@ -431,7 +447,7 @@ class ApplyResult:
         """Waits for the outcome, at most ``timeout`` seconds."""
         self._job.wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> _T:
         """Returns the result, or raises what the call raised.
 
         Raises:
@@ -441,19 +457,20 @@ class ApplyResult:
         if not self._job.wait(timeout):
             raise TimeoutError
         self._pool = None
-        return self._job.value()
+        value: _T = self._job.value()
+        return value
 
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
+    __class_getitem__: Any = classmethod(GenericAlias)
 
 
 AsyncResult = ApplyResult
 
 
-class MapResult(ApplyResult):
+class MapResult(ApplyResult[list[_T]]):
     """The list of results of a ``map``, when all are there."""
 
 
-class IMapIterator:
+class IMapIterator(Generic[_T]):
     """Results as they come, in the order of the items."""
 
     _ordered = True
@@ -462,10 +479,10 @@ class IMapIterator:
         self._pool: Pool | None = pool
         self._job = job
 
-    def __iter__(self) -> "IMapIterator":
+    def __iter__(self) -> "IMapIterator[_T]":
         return self
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> _T:
         """The next result.
 
         Raises:
@@ -473,15 +490,20 @@ class IMapIterator:
             StopIteration: There are no more.
         """
         try:
-            return self._job.next(timeout, self._ordered)
+            item: _T = self._job.next(timeout, self._ordered)
         except StopIteration:
             self._pool = None
             raise
+        return item
 
     __next__ = next
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator[_T]):
     """Results in the order in which they come."""
 
     _ordered = False
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("pool")

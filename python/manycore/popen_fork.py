@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _engine, _stdlib
 
@@ -43,7 +43,7 @@ class Popen:
     def _launch(self, process_obj: BaseProcess) -> None:
         lifeline = _engine.lifeline()
         sys.audit("os.fork")
-        child = _engine.fork()
+        child = _fork()
         if child is None:
             run_child(lambda: self._bootstrap(process_obj, lifeline))
         self._started(child)
@@ -103,6 +103,19 @@ class Popen:
         self._child = None
 
 
+def _fork() -> _engine.Child | None:
+    """Forks. The child keeps the resource tracker; from Python 3.14 on that has to be asked for."""
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    intent = getattr(tracker, "_fork_intent", None)
+    if intent is None:
+        return _engine.fork()
+    intent.preserve_fd = True
+    try:
+        return _engine.fork()
+    finally:
+        intent.preserve_fd = False
+
+
 def grace_ms(process_obj: BaseProcess) -> int:
     """How long this child may outlive its parent, in milliseconds; pool workers may not at all."""
     grace: int = getattr(process_obj, "_grace_ms", GRACE_MS)
@@ -124,3 +137,7 @@ def run_child(run: Callable[[], int]) -> NoReturn:
             atexit._run_exitfuncs()
         _stdlib.util._flush_std_streams()
         os._exit(code)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("popen_fork")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
-from . import _engine, forkserver, popen_fork, popen_spawn_posix
+from . import _engine, _stdlib, forkserver, popen_fork, popen_spawn_posix
 
 __all__ = ["Popen"]
 
@@ -13,14 +14,14 @@ __all__ = ["Popen"]
 class _DupFd:
     """A descriptor that travels to the child over the fork server's socket."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self, ind: int) -> None:
+        self.ind = ind
 
     def detach(self) -> int:
         """The descriptor, in the child."""
         fds = forkserver.get_inherited_fds()
         assert fds is not None, "not in a child of the fork server"
-        return fds[self.index]
+        return fds[self.ind]
 
 
 class Popen(popen_fork.Popen):
@@ -47,3 +48,7 @@ class Popen(popen_fork.Popen):
             self._started(forkserver.fork(request, fds))
         finally:
             os.close(data)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("popen_forkserver")

@@ -7,6 +7,7 @@ import os
 import sys
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from . import _engine, _stdlib, popen_fork, spawn
 
@@ -96,3 +97,7 @@ def tracker_fd() -> int | None:
     if "multiprocessing.resource_tracker" in sys.modules:
         return _stdlib.resource_tracker._resource_tracker._fd  # type: ignore[no-any-return]
     return None
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("popen_spawn_posix")

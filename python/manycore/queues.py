@@ -7,11 +7,20 @@ import types
 from multiprocessing.context import BaseContext, assert_spawning
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _block, _engine, _stdlib, connection
+from ._generic import Plain
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue as _Queue
+    from multiprocessing.queues import SimpleQueue as _SimpleQueue
+else:
+    _Queue, _SimpleQueue = Plain(_stdlib.queues.Queue), Plain(_stdlib.queues.SimpleQueue)
 
 
 class _End:
@@ -24,7 +33,7 @@ class _End:
         self.closed = True
 
 
-class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
+class Queue(_Queue[_T]):
     """A first-in first-out queue that any number of processes put into and get from.
 
     Objects are pickled by ``put`` itself and are in the queue when it returns: there is no feeder
@@ -32,13 +41,15 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
-        self._maxsize = maxsize if maxsize > 0 else _engine.SEM_VALUE_MAX
-        self._queue = _engine.Queue(max(maxsize, 0))
+        self._maxsize = _engine.SEM_VALUE_MAX if maxsize <= 0 else maxsize
+        self._queue = _engine.Queue(maxsize)
         self._ignore_epipe = False
         self._open()
 
     def _open(self) -> None:
         self._closed = False
+        # Whether this process has put anything: the standard library then has a pipe to close.
+        self._used = False
         self._reader = _End()
         self._writer = _End()
 
@@ -55,7 +66,7 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None:
         """Puts ``obj`` into the queue.
 
         Waits while the queue is full, at most ``timeout`` seconds, not at all unless ``block``;
@@ -68,13 +79,14 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
             raise Full
 
     def _pickle(self, obj: Any) -> Any:
+        self._used = True
         try:
             return ForkingPickler.dumps(obj)
         except Exception as error:  # noqa: BLE001 - pickling runs the user's code
             self._on_queue_feeder_error(error, obj)
             return None
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> _T:
         """Takes the oldest object.
 
         Waits while there is none, at most ``timeout`` seconds, not at all unless ``block``; then
@@ -84,14 +96,17 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
         data = self._queue.get(timeout if block else 0)
         if data is None:
             raise Empty
-        return ForkingPickler.loads(data)
+        obj: _T = ForkingPickler.loads(data)
+        return obj
 
     def qsize(self) -> int:
         """How many objects are queued."""
         return len(self._queue)
 
     def empty(self) -> bool:
-        """Whether no object is queued."""
+        """Whether no object is queued. OSError after ``close``, if anything was put here."""
+        if self._closed and self._used:
+            raise OSError("handle is closed")
         return not len(self._queue)
 
     def full(self) -> bool:
@@ -120,7 +135,7 @@ class Queue(_stdlib.queues.Queue):  # type: ignore[misc]
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
-class JoinableQueue(Queue):
+class JoinableQueue(Queue[_T]):
     """A queue that knows which objects have been dealt with."""
 
     def __init__(self, maxsize: int = 0, *, ctx: BaseContext) -> None:
@@ -135,7 +150,7 @@ class JoinableQueue(Queue):
         super().__setstate__(state[:-2])
         self._cond, self._unfinished_tasks = state[-2:]
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None:
         """As ``Queue.put``; the object counts as unfinished until ``task_done``."""
         self._check_open()
         data = self._pickle(obj)
@@ -170,7 +185,7 @@ class JoinableQueue(Queue):
                 self._cond.wait()
 
 
-class SimpleQueue(_stdlib.queues.SimpleQueue):  # type: ignore[misc]
+class SimpleQueue(_SimpleQueue[_T]):
     """A queue that is a pipe with two locks: ``put`` waits while the pipe is full."""
 
     def __init__(self, *, ctx: BaseContext) -> None:
@@ -196,3 +211,7 @@ def _share_queue(queue: _engine.Queue) -> tuple[Any, ...]:
 def _receive_queue(shared: tuple[Any, ...]) -> _engine.Queue:
     segment, log = shared
     return _engine.Queue.attach(_block.receive(segment), _block.receive(log))
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("queues")

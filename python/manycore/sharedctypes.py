@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.context import assert_spawning as assert_spawning
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _stdlib
 from ._block import BufferWrapper
@@ -31,7 +32,13 @@ typecode_to_type = _original.typecode_to_type
 
 
 def _new_value(type_: Any) -> Any:
-    return rebuild_ctype(type_, BufferWrapper(ctypes.sizeof(type_)), None)
+    size = None
+    with contextlib.suppress(TypeError):
+        size = ctypes.sizeof(type_)
+    if size is None:
+        # It raises as the running Python does.
+        return _original._new_value(type_)
+    return rebuild_ctype(type_, BufferWrapper(size), None)
 
 
 def _type(typecode_or_type: Any) -> Any:
@@ -94,3 +101,7 @@ def _locked(obj: Any, lock: Any, ctx: BaseContext | None) -> Any:
     if not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
     return synchronized(obj, lock, ctx=ctx)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("sharedctypes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing.process import BaseProcess, current_process
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _block, _engine, _install, _stdlib, context
 
@@ -35,9 +35,9 @@ def freeze_support() -> None:
         spawn_main(**{name: int(value) for name, value in pairs if value != "None"})
 
 
-def get_command_line(**arguments: int | None) -> list[str | bytes]:
-    """The command that starts a child: ``spawn_main(**arguments)`` in a fresh interpreter."""
-    pairs = [f"{name}={value!r}" for name, value in arguments.items()]
+def get_command_line(**kwds: int | None) -> list[str | bytes]:
+    """The command that starts a child: ``spawn_main(**kwds)`` in a fresh interpreter."""
+    pairs = [f"{name}={value!r}" for name, value in kwds.items()]
     if getattr(sys, "frozen", False):
         return [sys.executable, "--multiprocessing-fork", *pairs]
     call = f"spawn_main; spawn_main({', '.join(pairs)})"
@@ -68,7 +68,8 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     finally:
         # The question which start method it is would settle it for the standard library.
         default._actual_context = before
-    data["start_method"] = context._default_context.get_start_method()
+    # Asking settles nothing here: the program may still choose.
+    data["start_method"] = context._default_context.get_start_method(allow_none=True)
     data["manycore_installed"] = _install.is_installed()
     return data
 
@@ -119,3 +120,7 @@ def _load(data: Any) -> BaseProcess:
     finally:
         del current._inheriting  # type: ignore[attr-defined]
     return process_obj
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("spawn")

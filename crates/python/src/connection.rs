@@ -41,7 +41,7 @@ pub(crate) fn recv_bytes(
 
 /// Waits at most `timeout` seconds until there is something to read.
 #[pyfunction]
-#[pyo3(signature = (fd, timeout = Some(0.0)))]
+#[pyo3(signature = (fd, timeout = Some(0.0)), text_signature = "(fd, timeout=0.0)")]
 pub(crate) fn poll(py: Python<'_>, fd: RawFd, timeout: Option<f64>) -> PyResult<bool> {
     let fd = borrow_fd(fd)?;
     let ready = wait(py, deadline(timeout)?, |deadline| stream::poll(&[fd], deadline))?;

@@ -29,7 +29,7 @@ impl From<EngineError> for PyErr {
         if let Some(pid) = error.dead_owner() {
             OwnerDied::new_err((message, pid))
         } else if let Some(errno) = error.raw_os_error() {
-            PyOSError::new_err((errno, message))
+            system_error(errno, &message)
         } else if error.is_timeout() {
             PyTimeoutError::new_err(message)
         } else if error.is_interrupted() {
@@ -44,6 +44,18 @@ impl From<EngineError> for PyErr {
             PyOSError::new_err(message)
         }
     }
+}
+
+/// An `OSError` as any other; what the engine was about is a note on it.
+fn system_error(errno: i32, message: &str) -> PyErr {
+    Python::attach(|py| {
+        let text = py.import("os").and_then(|os| os.call_method1("strerror", (errno,)));
+        let text = text.map_or_else(|_| message.to_owned(), |text| text.to_string());
+        let error = PyOSError::new_err((errno, text));
+        // Without memory for the note there is still the error.
+        let _ = error.value(py).call_method1("add_note", (message,));
+        error
+    })
 }
 
 /// When `timeout` seconds from now are over; `None` is never, a negative time is now.

@@ -1,6 +1,7 @@
 //! The Python face of the engine: a table of contents, no logic.
 #![deny(unsafe_code)]
 
+mod arguments;
 mod connection;
 mod error;
 mod heap;

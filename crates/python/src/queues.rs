@@ -6,6 +6,7 @@ use manycore::channel;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::arguments::CInt;
 use crate::error::{EngineError, deadline, wait};
 use crate::unchecked::{Bytes, borrow_fd};
 
@@ -17,9 +18,10 @@ pub(crate) struct Queue {
 
 #[pymethods]
 impl Queue {
-    /// For at most `maxsize` items; 0: any number.
+    /// For at most `maxsize` items; 0 or less: any number.
     #[new]
-    fn new(maxsize: u32) -> PyResult<Self> {
+    fn new(maxsize: CInt) -> PyResult<Self> {
+        let maxsize = u32::try_from(maxsize.0).unwrap_or(0);
         Ok(Self { inner: channel::Queue::new(maxsize).map_err(EngineError)? })
     }
 

@@ -9,11 +9,12 @@ use manycore::sync;
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::arguments::{CInt, Truth};
 use crate::error::{EngineError, deadline, wait, wait_for};
 use crate::heap::Block;
 
 /// The highest value of a semaphore.
-pub(crate) const SEM_VALUE_MAX: i64 = i32::MAX as i64;
+pub(crate) const SEM_VALUE_MAX: i32 = i32::MAX;
 
 /// A lock that anybody may release.
 #[pyclass(frozen, subclass, module = "manycore._engine")]
@@ -37,7 +38,10 @@ impl Lock {
     }
 
     /// Takes the lock; waits for it, at most `timeout` seconds, if `block`. Whether it did.
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(
+        signature = (block = Truth(true), timeout = None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         let taken = self.inner.try_lock().map_err(EngineError)?
             || (block.0
@@ -57,7 +61,10 @@ impl Lock {
         self.acquire(py, Truth(true), None)
     }
 
-    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
+    #[pyo3(
+        signature = (exc_type = None, exc_value = None, traceback = None),
+        text_signature = "($self, *args)"
+    )]
     fn __exit__(
         &self,
         exc_type: Option<&Bound<'_, PyAny>>,
@@ -126,7 +133,10 @@ impl RLock {
     }
 
     /// Takes the lock; waits for it, at most `timeout` seconds, if `block`. Whether it did.
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(
+        signature = (block = Truth(true), timeout = None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         Ok(self.inner.try_lock().map_err(EngineError)?
             || (block.0
@@ -148,7 +158,10 @@ impl RLock {
         self.acquire(py, Truth(true), None)
     }
 
-    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
+    #[pyo3(
+        signature = (exc_type = None, exc_value = None, traceback = None),
+        text_signature = "($self, *args)"
+    )]
     fn __exit__(
         &self,
         exc_type: Option<&Bound<'_, PyAny>>,
@@ -208,11 +221,11 @@ pub(crate) struct Semaphore {
 impl Semaphore {
     #[new]
     #[pyo3(signature = (value, maxvalue, block = None))]
-    fn new(value: i64, maxvalue: i64, block: Option<&Bound<'_, Block>>) -> PyResult<Self> {
-        if !(0..=maxvalue).contains(&value) || maxvalue > SEM_VALUE_MAX {
+    fn new(value: CInt, maxvalue: CInt, block: Option<&Bound<'_, Block>>) -> PyResult<Self> {
+        if !(0..=maxvalue.0).contains(&value.0) {
             return Err(PyOSError::new_err((EINVAL, "Invalid argument")));
         }
-        let (value, maxvalue) = (u32::try_from(value)?, u32::try_from(maxvalue)?);
+        let (value, maxvalue) = (value.0.unsigned_abs(), maxvalue.0.unsigned_abs());
         let inner = match block {
             None => sync::Semaphore::new(value, Some(maxvalue)),
             Some(block) => sync::Semaphore::from_block(block.get().inner.clone()),
@@ -221,7 +234,10 @@ impl Semaphore {
     }
 
     /// Takes one; waits for it, at most `timeout` seconds, if `block`. Whether it did.
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(
+        signature = (block = Truth(true), timeout = None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         Ok(self.inner.try_acquire().map_err(EngineError)?
             || (block.0
@@ -238,7 +254,10 @@ impl Semaphore {
         self.acquire(py, Truth(true), None)
     }
 
-    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
+    #[pyo3(
+        signature = (exc_type = None, exc_value = None, traceback = None),
+        text_signature = "($self, *args)"
+    )]
     fn __exit__(
         &self,
         exc_type: Option<&Bound<'_, PyAny>>,
@@ -320,6 +339,11 @@ impl Condition {
         self.inner.notify(n)
     }
 
+    /// How many have entered and not left.
+    fn waiters(&self) -> usize {
+        self.inner.waiters()
+    }
+
     #[getter]
     fn block(&self) -> Block {
         Block { inner: self.inner.block().clone() }
@@ -373,17 +397,6 @@ impl Event {
 }
 
 const EINVAL: i32 = 22;
-
-/// A flag that may be any Python object.
-struct Truth(bool);
-
-impl<'py> FromPyObject<'_, 'py> for Truth {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        object.is_truthy().map(Self)
-    }
-}
 
 fn too_often(error: manycore::Error) -> PyErr {
     if error.is_misuse() {

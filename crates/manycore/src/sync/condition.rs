@@ -225,6 +225,14 @@ impl Condition {
         self.raw.mine().is_some_and(|slot| slot.state.swap(FREE, Ordering::Relaxed) == NOTIFIED)
     }
 
+    /// How many threads have entered and not left, notified ones too. Without the lock it is a
+    /// glimpse.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        let is_taken = |slot: &&Slot| slot.state.load(Ordering::Relaxed) != FREE;
+        self.raw.used().iter().filter(is_taken).count()
+    }
+
     /// Tells the `n` threads that wait longest; the caller holds the lock. How many it told.
     pub fn notify(&self, n: u32) -> u32 {
         let mut told = 0;

@@ -1,0 +1,100 @@
+"""Runs one module of the interpreter's own tests, in the test environment.
+
+    python suite.py MODULE DESCRIPTOR [DONE ...]
+
+Writes one line of JSON to the descriptor for each step: ``{"start": id}`` when a test begins,
+``{"id": …, "outcome": …, "reason": …}`` when it has ended, and last whether the tests have left
+something behind. Tests that are named as done are left out.
+"""
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import unittest
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+
+class Recorder(unittest.TextTestResult):
+    """Writes down each outcome when it is known."""
+
+    lines: TextIO
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        """Says that ``test`` begins."""
+        super().startTest(test)
+        self._write(start=test.id())
+
+    def stopTest(self, test: unittest.TestCase) -> None:
+        """Whatever has not failed by now has passed."""
+        super().stopTest(test)
+        self._write(id=test.id(), outcome="passed")
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        """Writes down a skipped test."""
+        super().addSkip(test, reason)
+        self._write(id=test.id(), outcome="skipped", reason=reason)
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        """Writes down an error; it may be that of a class or module."""
+        super().addError(test, err)
+        self._failed(test, err)
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        """Writes down a failure."""
+        super().addFailure(test, err)
+        self._failed(test, err)
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+        """A test fails with any of its parts."""
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self._failed(test, err)
+
+    def _failed(self, test: unittest.TestCase, err: Any) -> None:
+        reason = f"{err[0].__name__}: {err[1]}".splitlines()[0][:160]
+        self._write(id=test.id(), outcome="failed", reason=reason)
+
+    def _write(self, **line: Any) -> None:
+        self.lines.write(json.dumps(line) + "\n")
+        self.lines.flush()
+
+
+def _each(suite: Any) -> Iterator[Any]:
+    if isinstance(suite, unittest.TestSuite):
+        for part in suite:
+            yield from _each(part)
+    else:
+        yield suite
+
+
+def _of_processes(test: Any) -> bool:
+    """Of the tests of ``concurrent.futures`` those of processes are ours."""
+    if not type(test).__module__.startswith("test.test_concurrent_futures"):
+        return True
+    return "ProcessPool" in type(test).__name__
+
+
+def main(name: str, descriptor: int, done: set[str]) -> None:
+    """Runs the module's tests."""
+    from test import support
+
+    faulthandler.enable()
+    # A shell starts what runs in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No network but this machine's, no audio, no gigabytes; time and processor as they want.
+    support.use_resources = ["cpu", "walltime", "subprocess"]
+    support.verbose = 0
+    with os.fdopen(descriptor, "w") as lines:
+        Recorder.lines = lines
+        tests = _each(unittest.defaultTestLoader.loadTestsFromName(name))
+        chosen = [test for test in tests if _of_processes(test) and test.id() not in done]
+        runner = unittest.TextTestRunner(sys.stdout, verbosity=2, resultclass=Recorder)
+        runner.run(unittest.TestSuite(chosen))
+        lines.write(json.dumps({"altered": bool(support.environment_altered)}) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), set(sys.argv[3:]))
