@@ -56,9 +56,10 @@ def watchdog(request) -> Iterator[subprocess.Popen]:
 def warm(watchdog):
     """What is made once and stays: lifeline, fork server, arena, the thread that watches.
 
-    And the standard library's resource tracker, which its own locks start.
+    And the standard library's resource tracker, which its own locks start, and its arena.
     """
     resource_tracker.ensure_running()
+    multiprocessing.get_context("fork").RawValue("i")
     with manycore.Pool(1) as pool:
         pool.apply(abs, (1,))
     pool.join()

@@ -4,6 +4,7 @@
 with ``python -m manycore program.py``.
 """
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,27 @@ set_executable = _context.set_executable
 set_forkserver_preload = _context.set_forkserver_preload
 set_start_method = _context.set_start_method
 
+#: Submodules that are there without an import of their own once a program has used something.
+_SUBMODULES = frozenset(
+    (
+        "connection",
+        "dummy",
+        "forkserver",
+        "futures",
+        "heap",
+        "managers",
+        "pool",
+        "queues",
+        "resource_sharer",
+        "resource_tracker",
+        "shared_memory",
+        "sharedctypes",
+        "spawn",
+        "synchronize",
+        "util",
+    )
+)
+
 SUBDEBUG = 5
 SUBWARNING = 25
 
@@ -105,15 +127,18 @@ __all__ = [
     "set_start_method",
 ]
 
+# Pickles made under spawn name the main module so; it has to resolve in the parent, too.
+if "__main__" in sys.modules:
+    sys.modules["__mp_main__"] = sys.modules["__main__"]
+
 
 def __getattr__(name: str) -> Any:
+    # Its base is in concurrent.futures, which costs more to import than all of this package.
     if name == "WorkerDied":
         from ._broken import WorkerDied
 
         return WorkerDied
+    # In the standard library it depends on what was used before whether they are there.
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-# Pickles made under spawn name the main module so; it has to resolve in the parent, too.
-if "__main__" in sys.modules:
-    sys.modules["__mp_main__"] = sys.modules["__main__"]

@@ -1,16 +1,34 @@
-"""Shared memory for one object, and how it gets to another process."""
+"""Shared memory for one object, and how shared objects get to another process.
+
+There are two ways: to a process that is being started, and with a message of a pool. Objects ask
+:func:`assert_shareable` before they let themselves be pickled. What they consist of in the end are
+blocks, queues and descriptors; those are pickled by :class:`MessageReducers` for a message, and by
+the functions here for a process. So a pickle that somebody makes in the middle of either, for
+something else, is refused as anywhere else.
+"""
 
 from __future__ import annotations
 
+import copyreg
+import importlib
 import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.context import assert_spawning, get_spawning_popen
-from multiprocessing.reduction import DupFd, ForkingPickler
+from multiprocessing.reduction import (  # type: ignore[attr-defined]
+    DupFd,
+    ForkingPickler,
+    _reduce_socket,
+)
+from types import FunctionType
 from typing import Any
 
 from . import _engine
 from .popen_fork import Popen
 
-__all__ = ["BufferWrapper", "close_inherited"]
+__all__ = ["BufferWrapper", "MessageReducers", "assert_shareable", "close_inherited"]
 
 # Several blocks lie in one segment, so one descriptor serves them all until the process has
 # its objects.
@@ -31,11 +49,17 @@ class BufferWrapper:
         return memoryview(self._block)[: self._size]
 
     def __getstate__(self) -> tuple[int, _engine.Block]:
-        assert_spawning(self)
+        assert_shareable(self)
         return self._size, self._block
 
     def __setstate__(self, state: tuple[int, _engine.Block]) -> None:
         self._size, self._block = state
+
+
+def assert_shareable(obj: object) -> None:
+    """RuntimeError unless this thread starts a process or pickles a message of a pool."""
+    if not _engine.is_pickling_message():
+        assert_spawning(obj)
 
 
 def close_inherited() -> None:
@@ -46,10 +70,14 @@ def close_inherited() -> None:
 
 def share(fd: int) -> Any:
     """Something picklable that stands for a descriptor which several objects may name."""
-    popen = get_spawning_popen()
+    popen: Any = get_spawning_popen()
     if isinstance(popen, Popen):
         return popen.DupFd(popen.share_with_child(fd))
-    return DupFd(fd)
+    # The standard library's own, which takes each descriptor once.
+    shared: dict[int, Any] = vars(popen).setdefault("_manycore_shared", {})
+    if fd not in shared:
+        shared[fd] = DupFd(fd)
+    return shared[fd]
 
 
 def receive(shared: Any) -> int:
@@ -59,7 +87,8 @@ def receive(shared: Any) -> int:
     return fd
 
 
-def _reduce_block(block: _engine.Block) -> tuple[Any, ...]:
+def reduce_block(block: _engine.Block) -> tuple[Any, ...]:
+    """Pickles a block for a process that is being started."""
     assert_spawning(block)
     fd, offset, size = block.share()
     return _rebuild_block, (share(fd), offset, size)
@@ -69,4 +98,97 @@ def _rebuild_block(shared: Any, offset: int, size: int) -> _engine.Block:
     return _engine.Block.attach(receive(shared), offset, size)
 
 
-ForkingPickler.register(_engine.Block, _reduce_block)
+def reduce_queue(queue: _engine.Queue) -> tuple[Any, ...]:
+    """Pickles a queue for a process that is being started."""
+    assert_spawning(queue)
+    segment, log = queue.share()
+    return _rebuild_queue, (share(segment), share(log))
+
+
+def _rebuild_queue(segment: Any, log: Any) -> _engine.Queue:
+    return _engine.Queue.attach(receive(segment), receive(log))
+
+
+#: Takes the place of a reducer in messages: called with the message's sink and the object.
+MessageReducer = Callable[[_engine.Sink, Any], Any]
+
+_instead: dict[Callable[[Any], Any], MessageReducer] = {}
+_of_subclasses: list[tuple[type, MessageReducer]] = []
+
+
+def in_messages(reducer: Callable[[Any], Any], message_reducer: MessageReducer) -> None:
+    """Has ``message_reducer`` called in messages where ``reducer`` would be elsewhere."""
+    _instead[reducer] = message_reducer
+
+
+def subclasses_in_messages(cls: type, message_reducer: MessageReducer) -> None:
+    """Has ``message_reducer`` called in messages for ``cls`` and all that inherit its pickling."""
+    _of_subclasses.append((cls, message_reducer))
+
+
+# Modules of the standard library whose objects ours make fit for messages.
+_COUNTERPARTS = ("connection", "sharedctypes")
+_modules_seen = 0
+
+
+def _load_counterparts() -> None:
+    """Loads ours where only the original is there.
+
+    A value that came here with the process is an object of the original.
+    """
+    global _modules_seen
+    if len(sys.modules) == _modules_seen:
+        return
+    for name in _COUNTERPARTS:
+        if f"multiprocessing.{name}" in sys.modules:
+            importlib.import_module(f"{__package__}.{name}")
+    _modules_seen = len(sys.modules)
+
+
+def _reduce_of(cls: Any) -> Any:
+    return cls.__reduce__
+
+
+class MessageReducers(dict[type, Callable[[Any], Any]]):
+    """How the engine pickles for one of its sinks: a pickler's ``dispatch_table``.
+
+    It is that of ``ForkingPickler``, so what is registered there counts, but for what shares.
+    What neither knows comes from ``rest``.
+    """
+
+    def __init__(
+        self, sink: _engine.Sink, rest: Mapping[type, Any] = copyreg.dispatch_table
+    ) -> None:
+        self._sink = sink
+        self._rest = rest
+        self[_engine.Block] = self._reduce_block
+        self[_engine.Queue] = self._reduce_queue
+
+    def __missing__(self, cls: type) -> Callable[[Any], Any]:
+        _load_counterparts()
+        for base, message_reducer in _of_subclasses:
+            if issubclass(cls, base) and _reduce_of(cls) is _reduce_of(base):
+                return partial(message_reducer, self._sink)
+        extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+        reducer: Callable[[Any], Any] = extra.get(cls) or self._rest[cls]
+        if type(reducer) is FunctionType and reducer in _instead:
+            return partial(_instead[reducer], self._sink)
+        return reducer
+
+    def _reduce_block(self, block: _engine.Block) -> tuple[Any, ...]:
+        return _engine.received_block, _engine.send_block(self._sink, block)
+
+    def _reduce_queue(self, queue: _engine.Queue) -> tuple[Any, ...]:
+        return _engine.received_queue, _engine.send_queue(self._sink, queue)
+
+
+def _socket_in_message(sink: _engine.Sink, sock: socket.socket) -> tuple[Any, ...]:
+    fd = _engine.send_fd(sink, sock.fileno())
+    return _received_socket, (fd, sock.family, sock.type, sock.proto)
+
+
+def _received_socket(fd: int, family: int, kind: int, proto: int) -> socket.socket:
+    return socket.socket(family, kind, proto, fileno=_engine.received_fd(fd))
+
+
+in_messages(_reduce_socket, _socket_in_message)

@@ -18,12 +18,21 @@ __all__ = [
     "Queue",
     "RLock",
     "Semaphore",
+    "Sink",
     "__version__",
     "fork",
+    "is_pickling_message",
     "lifeline",
+    "names_unknown",
     "poll",
+    "received_block",
+    "received_fd",
+    "received_queue",
     "recv_bytes",
+    "send_block",
     "send_bytes",
+    "send_fd",
+    "send_queue",
     "serve",
     "serve_pool",
     "spawn",
@@ -43,6 +52,8 @@ class Block:
         """The block that another process shares; the descriptor stays the caller's."""
     def share(self) -> tuple[int, int, int]:
         """What another process needs to attach it: descriptor, offset and size."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Only while a process is being started."""
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
@@ -209,7 +220,33 @@ class Queue:
         """Puts an item, waiting at most `timeout` seconds while the queue is full."""
     def get(self, timeout: float | None = None) -> bytes | None:
         """Takes the first item, waiting at most `timeout` seconds while there is none."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Only while a process is being started."""
     def __len__(self) -> int: ...
+
+def names_unknown(pickled: Buffer, peer: Any) -> bool:
+    """Whether a pickle may name something of the main module that the ``peer`` has not."""
+
+def is_pickling_message() -> bool:
+    """Whether this thread pickles a pool's message."""
+
+def send_block(sink: Sink, block: Block) -> tuple[int, int, int]:
+    """Has a block go with the message of `sink`; what to give to `received_block`."""
+
+def send_queue(sink: Sink, queue: Queue) -> tuple[int, int]:
+    """Has a queue go with the message of `sink`; what to give to `received_queue`."""
+
+def send_fd(sink: Sink, fd: int) -> int:
+    """Has a copy of a descriptor go with the message of `sink`; what to give to `received_fd`."""
+
+def received_block(id: int, offset: int, size: int) -> Block:
+    """A block that came with the message that is being unpickled."""
+
+def received_queue(segment: int, log: int) -> Queue:
+    """A queue that came with the message that is being unpickled."""
+
+def received_fd(id: int) -> int:
+    """A copy of a descriptor that came with the message that is being unpickled."""
 
 def send_bytes(fd: int, data: Buffer) -> None:
     """Sends one message."""
@@ -219,6 +256,14 @@ def recv_bytes(fd: int, maxlength: int | None = None) -> bytes | None:
 
 def poll(fd: int, timeout: float | None = 0.0) -> bool:
     """Waits at most `timeout` seconds until there is something to read."""
+
+@final
+class Sink:
+    """What a pickler of a message writes to, and offers its buffers to."""
+
+    def write(self, data: Buffer) -> int: ...
+    def __call__(self, buffer: Buffer) -> bool:
+        """True if the buffer is to go with the pickle."""
 
 @final
 class Job:
@@ -262,6 +307,7 @@ class Pool:
         staff: Any,
         processes: int,
         max_tasks_per_worker: int | None,
+        peer: Any,
         on_demand: bool = False,
     ) -> Self: ...
     def apply(

@@ -10,7 +10,7 @@ from multiprocessing.context import BufferTooShort as BufferTooShort
 from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _engine, _stdlib
+from . import _block, _engine, _stdlib
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -140,6 +140,20 @@ def _rebuild_connection(fd: Any, readable: bool, writable: bool) -> Connection:
 
 
 ForkingPickler.register(Connection, _reduce_connection)
+
+
+# In a message of a pool a descriptor goes with the message itself.
+def _connection_in_message(sink: _engine.Sink, connection: Any) -> tuple[Any, ...]:
+    fd = _engine.send_fd(sink, connection.fileno())
+    return _received_connection, (fd, connection.readable, connection.writable)
+
+
+def _received_connection(fd: int, readable: bool, writable: bool) -> Connection:
+    return Connection(_engine.received_fd(fd), readable, writable)
+
+
+_block.in_messages(_reduce_connection, _connection_in_message)
+_block.in_messages(_original.reduce_connection, _connection_in_message)
 
 
 if not TYPE_CHECKING:

@@ -34,7 +34,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
-from . import _engine, _stdlib
+from . import _engine, _peers, _stdlib
 from . import context as _context
 from ._future import Future as _Future
 from ._worker import Seat, call_chunk, work_for_executor
@@ -95,10 +95,17 @@ class _Staff:
         self, context: Any, initializer: Callable[..., object] | None, initargs: Iterable[Any]
     ) -> None:
         self.context = context
+        #: What the workers know by name; made when they are first started.
+        self.peer: Any = None
         self.initializer = initializer
         self.initargs = tuple(initargs)
         self.processes: dict[int, Any] = {}
         self._finalizer: Any = None
+
+    def choose_peer(self) -> Any:
+        """The workers' peer: what this process has now, as the first of them begin."""
+        self.peer = _peers.for_children(self.context.get_start_method())
+        return self.peer
 
     def begin(self, engine: _engine.Pool) -> None:
         """From here on an exit waits for what the executor was given."""
@@ -113,6 +120,8 @@ class _Staff:
         args = (Seat(*fds), self.initializer, self.initargs)
         worker = self.context.Process(target=work_for_executor, args=args)
         worker._grace_ms = 0
+        worker._peer = self.peer
+        self.peer.before_start()
         worker.start()
         self.processes[worker.pid] = worker
         child: _engine.Child = worker._popen._child
@@ -253,7 +262,8 @@ class ProcessPoolExecutor(_Base):  # type: ignore[misc]
             if self._engine is None:
                 on_demand = self._safe_to_dynamically_spawn_children
                 most = self._max_tasks_per_child
-                engine = _engine.Pool(self._staff, self._max_workers, most, on_demand)
+                peer = self._staff.choose_peer()
+                engine = _engine.Pool(self._staff, self._max_workers, most, peer, on_demand)
                 self._staff.begin(engine)
                 self._finalizer = weakref.finalize(self, _leave, engine)
                 self._finalizer.atexit = False

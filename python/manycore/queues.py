@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import traceback
 import types
-from multiprocessing.context import BaseContext, assert_spawning
+from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _block, _engine, _stdlib, connection
+from . import _engine, _stdlib, connection
+from ._block import assert_shareable
 from ._generic import Plain
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue as _SimpleQueue
 else:
     _Queue, _SimpleQueue = Plain(_stdlib.queues.Queue), Plain(_stdlib.queues.SimpleQueue)
+
+
+#: The standard library's feeder thread. Who writes it anew, as loky does, counts on all that the
+#: class has around it.
+_FEEDING = frozenset(("_feed", "_start_thread"))
 
 
 class _End:
@@ -46,6 +52,16 @@ class Queue(_Queue[_T]):
         self._ignore_epipe = False
         self._open()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Puts a subclass that has a feeder thread of its own on the class that has one."""
+        super().__init_subclass__(**kwargs)
+        if not _FEEDING.isdisjoint(vars(cls)):
+            theirs: dict[type, type] = {
+                Queue: _stdlib.queues.Queue,
+                JoinableQueue: _stdlib.queues.JoinableQueue,
+            }
+            cls.__bases__ = tuple(theirs.get(base, base) for base in cls.__bases__)
+
     def _open(self) -> None:
         self._closed = False
         # Whether this process has put anything: the standard library then has a pipe to close.
@@ -54,12 +70,11 @@ class Queue(_Queue[_T]):
         self._writer = _End()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        assert_spawning(self)
-        return self._ignore_epipe, self._maxsize, _share_queue(self._queue)
+        assert_shareable(self)
+        return self._ignore_epipe, self._maxsize, self._queue
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._ignore_epipe, self._maxsize, shared = state
-        self._queue = _receive_queue(shared)
+        self._ignore_epipe, self._maxsize, self._queue = state
         self._open()
 
     def _check_open(self) -> None:
@@ -195,22 +210,13 @@ class SimpleQueue(_SimpleQueue[_T]):
         self._poll = self._reader.poll
 
     def __getstate__(self) -> tuple[Any, ...]:
-        assert_spawning(self)
-        return self._reader, self._writer, self._rlock, self._wlock
+        assert_shareable(self)
+        # The locks first: where they are refused, no descriptor has been passed on yet.
+        return self._rlock, self._wlock, self._reader, self._writer
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._reader, self._writer, self._rlock, self._wlock = state
+        self._rlock, self._wlock, self._reader, self._writer = state
         self._poll = self._reader.poll
-
-
-def _share_queue(queue: _engine.Queue) -> tuple[Any, ...]:
-    segment, log = queue.share()
-    return _block.share(segment), _block.share(log)
-
-
-def _receive_queue(shared: tuple[Any, ...]) -> _engine.Queue:
-    segment, log = shared
-    return _engine.Queue.attach(_block.receive(segment), _block.receive(log))
 
 
 if not TYPE_CHECKING:

@@ -9,7 +9,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.context import assert_spawning as assert_spawning
 from typing import TYPE_CHECKING, Any
 
-from . import _stdlib
+from . import _block, _engine, _stdlib
 from ._block import BufferWrapper
 from .context import _default_context
 
@@ -90,6 +90,25 @@ def copy(obj: Any) -> Any:
     new = _new_value(type(obj))
     ctypes.pointer(new)[0] = obj
     return new
+
+
+def _ctype_in_message(sink: _engine.Sink, obj: Any) -> Any:
+    wrapper = obj._wrapper
+    if not isinstance(wrapper, BufferWrapper):
+        # Of the standard library's package, which passes it on only while a process starts.
+        return _original.reduce_ctype(obj)
+    # As there, but for the question whether a process starts.
+    length = len(obj) if isinstance(obj, ctypes.Array) else None
+    kind = type(obj) if length is None else obj._type_
+    return rebuild_ctype, (kind, wrapper, length)
+
+
+def _synchronized_in_message(sink: _engine.Sink, obj: Any) -> tuple[Any, ...]:
+    return synchronized, (obj._obj, obj._lock)
+
+
+_block.in_messages(reduce_ctype, _ctype_in_message)
+_block.subclasses_in_messages(SynchronizedBase, _synchronized_in_message)
 
 
 def _locked(obj: Any, lock: Any, ctx: BaseContext | None) -> Any:

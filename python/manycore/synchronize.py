@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.context import BaseContext, assert_spawning
+from multiprocessing.context import BaseContext
 from multiprocessing.process import current_process
 from typing import TYPE_CHECKING, Any
 
 from . import _engine, _stdlib
-from ._block import BufferWrapper
+from ._block import BufferWrapper, assert_shareable
 
 __all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
@@ -43,7 +43,7 @@ class Semaphore(_engine.Semaphore):
         return super().__new__(cls, value, SEM_VALUE_MAX, block)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert_spawning(self)
+        assert_shareable(self)
         return _rebuild_semaphore, (type(self), self.maxvalue, self.block)
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class Lock(_engine.Lock):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert_spawning(self)
+        assert_shareable(self)
         return _rebuild, (type(self), self.block)
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class RLock(_engine.RLock):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert_spawning(self)
+        assert_shareable(self)
         return _rebuild, (type(self), self.block)
 
     def __repr__(self) -> str:
@@ -126,7 +126,7 @@ class Condition:
         self.release = self._lock.release
 
     def __getstate__(self) -> tuple[Any, _engine.Block]:
-        assert_spawning(self)
+        assert_shareable(self)
         return self._lock, self._waiters.block
 
     def __setstate__(self, state: tuple[Any, _engine.Block]) -> None:
@@ -209,7 +209,7 @@ class Event(_engine.Event):
     """A flag that processes can wait for."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert_spawning(self)
+        assert_shareable(self)
         return _rebuild, (type(self), self.block)
 
     def __repr__(self) -> str:

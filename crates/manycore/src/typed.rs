@@ -1,5 +1,7 @@
 //! The typed face: plain functions over serde types.
 
+mod sharing;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -84,6 +86,10 @@ impl Builder {
 }
 
 /// Worker processes that run plain functions.
+///
+/// Inputs and results are copied, but for a [`Block`](crate::memory::Block), which is the same
+/// memory at both ends, and a [`Descriptor`](crate::memory::Descriptor), which is the same open
+/// file.
 ///
 /// ```no_run
 /// fn square(x: u64) -> u64 {
@@ -204,7 +210,7 @@ fn returned(outcome: Outcome) -> std::result::Result<Message, TaskError> {
 }
 
 fn decode<T: DeserializeOwned>(message: &Message) -> std::result::Result<T, TaskError> {
-    Ok(postcard::from_bytes(&message.body().to_vec())?)
+    Ok(sharing::decode(message)?)
 }
 
 /// The inputs of a map, encoded as they are asked for.
@@ -219,8 +225,8 @@ impl<A: Serialize + Send> Source for Inputs<A> {
             return None;
         }
         let body: std::result::Result<Box<dyn Encoded>, Box<dyn std::any::Any + Send>> =
-            match postcard::to_stdvec(&batch) {
-                Ok(bytes) => Ok(Box::new(OwnedPayload::from_body(bytes))),
+            match sharing::encode(&batch) {
+                Ok(payload) => Ok(Box::new(payload)),
                 Err(error) => Err(Box::new(TaskError::from(error))),
             };
         Some(Batch { items: batch.len(), body })
@@ -245,7 +251,7 @@ struct Call {
     function: usize,
 }
 
-type Runner = fn(usize, &[u8], &Worker) -> std::result::Result<Vec<u8>, String>;
+type Runner = fn(usize, &Message, &Worker) -> std::result::Result<OwnedPayload, String>;
 
 /// A static, since that has one address; a function may have one in each crate that uses it.
 static ANCHOR: u8 = 0;
@@ -278,7 +284,7 @@ impl Call {
     }
 
     /// Runs the function on an encoded batch.
-    fn run(self, batch: &[u8], worker: &Worker) -> std::result::Result<Vec<u8>, String> {
+    fn run(self, batch: &Message, worker: &Worker) -> std::result::Result<OwnedPayload, String> {
         let address = self.runner.wrapping_add(anchor());
         // SAFETY: the parent made this number from a `Runner` of the program that this process
         // runs too: it is a fork of it, or was started from the same file.
@@ -287,14 +293,18 @@ impl Call {
     }
 }
 
-fn run<A, R>(function: usize, batch: &[u8], worker: &Worker) -> std::result::Result<Vec<u8>, String>
+fn run<A, R>(
+    function: usize,
+    batch: &Message,
+    worker: &Worker,
+) -> std::result::Result<OwnedPayload, String>
 where
     A: DeserializeOwned,
     R: Serialize,
 {
     // SAFETY: `Call::new` made the number from a function of this type, in the same program.
     let function: fn(A) -> R = unsafe { std::mem::transmute::<usize, fn(A) -> R>(function) };
-    let inputs: Vec<A> = postcard::from_bytes(batch).map_err(|error| error.to_string())?;
+    let inputs: Vec<A> = sharing::decode(batch).map_err(|error| error.to_string())?;
     let mut results = Vec::with_capacity(inputs.len());
     let mut first_panic = None;
     for (item, input) in inputs.into_iter().enumerate() {
@@ -309,7 +319,7 @@ where
     }
     match first_panic {
         Some(message) => Err(message),
-        None => postcard::to_stdvec(&results).map_err(|error| error.to_string()),
+        None => sharing::encode(&results).map_err(|error| error.to_string()),
     }
 }
 
@@ -343,15 +353,15 @@ fn work(seat: Seat) -> Result<()> {
 }
 
 fn run_task(worker: &mut Worker, task: &Task, call: Call) -> Result<()> {
-    let (raised, bytes) = match call.run(&task.body.body().to_vec(), worker) {
-        Ok(bytes) => (false, bytes),
-        Err(message) => (true, postcard::to_stdvec(&message).unwrap_or_default()),
+    let (raised, payload) = match call.run(&task.body, worker) {
+        Ok(payload) => (false, payload),
+        Err(message) => (true, sharing::encode(&message).unwrap_or_default()),
     };
-    let sent = retry(|| worker.reply(task, raised, 0, &Payload { body: &[&bytes], buffers: &[] }));
+    let sent = payload.with(|payload| retry(|| worker.reply(task, raised, 0, payload)));
     sent.or_else(|error| {
         // No memory for a large result, most likely; there is room for the reason.
         let reason = postcard::to_stdvec(&error.to_string()).unwrap_or_default();
-        retry(|| worker.reply(task, true, 0, &Payload { body: &[&reason], buffers: &[] }))
+        retry(|| worker.reply(task, true, 0, &Payload { body: &[&reason], ..Payload::default() }))
     })
 }
 

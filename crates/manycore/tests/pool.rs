@@ -5,6 +5,8 @@
 #[path = "pool/calls.rs"]
 mod calls;
 mod common;
+#[path = "pool/descriptors.rs"]
+mod descriptors;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,10 +65,6 @@ fn word(number: u64) -> Vec<u8> {
 
 fn numbers(count: u64) -> Box<Numbers> {
     Box::new(Numbers { next: 0, end: count, body: word })
-}
-
-fn number(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(bytes.try_into().unwrap())
 }
 
 // ---- the typed face
@@ -186,7 +184,8 @@ fn slabs_are_recycled() {
             let body = &data[..(chance.next() % 50_000) as usize];
             let first = &data[..(chance.next() % largest) as usize];
             let second = &data[..(chance.next() % 100_000) as usize];
-            let payload = Payload { body: &[body], buffers: &[first, second, &[]] };
+            let buffers: &[&[u8]] = &[first, second, &[]];
+            let payload = Payload { body: &[body], buffers, ..Payload::default() };
             let job = pool.raw.call(pool.function("echo"), &payload, JobOptions::default());
             let job = job.unwrap();
             job.wait(None).unwrap();
@@ -229,7 +228,7 @@ fn leases_outlive_their_worker_and_the_pool() {
     each("leases", |method, _| {
         let pool = Bytes::new(method, 1);
         let data = sized(3_000_000);
-        let payload = Payload { body: &[], buffers: &[&data] };
+        let payload = Payload { buffers: &[&data], ..Payload::default() };
         let job = pool.raw.call(pool.function("echo"), &payload, JobOptions::default()).unwrap();
         job.wait(None).unwrap();
         let Outcome::Returned(message) = job.take().unwrap().outcome else { panic!() };
@@ -476,7 +475,7 @@ fn a_callback_may_terminate() {
         );
         let rest: Vec<_> = (0..50)
             .filter_map(|_| {
-                let payload = Payload { body: &[b"stuck"], buffers: &[] };
+                let payload = Payload { body: &[b"stuck"], ..Payload::default() };
                 let function = pool.raw.function(gate.function().as_bytes()).unwrap();
                 pool.raw.call(function, &payload, JobOptions::default()).ok()
             })
@@ -515,7 +514,7 @@ fn tasks_are_pushed_from_another_thread() {
                     if n % 100 == 99 {
                         job.push_error(Box::new(n));
                     } else {
-                        job.push(&Payload { body: &[&word(n)], buffers: &[] }).unwrap();
+                        job.push(&Payload { body: &[&word(n)], ..Payload::default() }).unwrap();
                     }
                     job.wait_room(40, None).unwrap();
                 }
@@ -881,7 +880,7 @@ fn storm(method: StartMethod, test: &Test, ballast: usize, kills: usize, seed: u
             for _ in 0..50 {
                 number += 1;
                 let body = work_item(number, ballast);
-                job.push(&Payload { body: &[&body], buffers: &[] }).unwrap();
+                job.push(&Payload { body: &[&body], ..Payload::default() }).unwrap();
             }
             job.end();
             job.wait(None).unwrap();

@@ -8,6 +8,7 @@ use manycore::memory;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use crate::error::EngineError;
 use crate::unchecked;
@@ -39,6 +40,12 @@ impl Block {
     fn share(&self) -> PyResult<(RawFd, usize, usize)> {
         let (fd, offset, size) = self.inner.share().map_err(EngineError)?;
         Ok((fd.as_raw_fd(), offset, size))
+    }
+
+    /// Only while a process is being started.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static REDUCE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        REDUCE.import(slf.py(), "manycore._block", "reduce_block")?.call1((slf,))
     }
 
     fn __len__(&self) -> usize {

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod arguments;
+mod by_value;
 mod connection;
 mod error;
 mod heap;
@@ -10,6 +11,7 @@ mod pool;
 mod process;
 mod queues;
 mod scalar;
+mod sharing;
 mod synchronize;
 mod unchecked;
 mod view;
@@ -22,15 +24,24 @@ mod _engine {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::by_value::names_unknown;
+    #[pymodule_export]
     use crate::connection::{poll, recv_bytes, send_bytes};
     #[pymodule_export]
     use crate::heap::Block;
+    #[pymodule_export]
+    use crate::pickle::Sink;
     #[pymodule_export]
     use crate::pool::{Job, Pool};
     #[pymodule_export]
     use crate::process::{Child, ForkServer, fork, lifeline, serve, spawn, watch_lifeline};
     #[pymodule_export]
     use crate::queues::Queue;
+    #[pymodule_export]
+    use crate::sharing::{
+        is_pickling_message, received_block, received_fd, received_queue, send_block, send_fd,
+        send_queue,
+    };
     #[pymodule_export]
     use crate::synchronize::{Condition, Event, Lock, RLock, Semaphore};
     #[pymodule_export]

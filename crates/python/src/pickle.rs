@@ -6,7 +6,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use manycore::channel::{Message, Payload, View};
+use manycore::channel::{Message, Payload, Received, View};
+use manycore::memory::Descriptor;
 use manycore::pool::Encoded;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
@@ -16,6 +17,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyList};
 
 use crate::scalar;
+use crate::sharing;
 use crate::unchecked::slice;
 use crate::view::SharedView;
 
@@ -41,13 +43,16 @@ pub(crate) struct Pickled {
     /// Long pieces, each with its place in `bytes`.
     pieces: Vec<(usize, PyUntypedBuffer)>,
     buffers: Vec<PyUntypedBuffer>,
+    /// What is shared, by descriptor.
+    descriptors: Vec<Descriptor>,
 }
 
 impl Pickled {
     /// Calls `f` with the bytes.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&Payload<'_>) -> R) -> R {
+        let descriptors = &self.descriptors;
         if self.pieces.is_empty() && self.buffers.is_empty() {
-            return f(&Payload { body: &[&self.bytes], buffers: &[] });
+            return f(&Payload { body: &[&self.bytes], buffers: &[], descriptors });
         }
         let buffers: Vec<&[u8]> = self.buffers.iter().map(slice).collect();
         let mut body = Vec::with_capacity(2 * self.pieces.len() + 1);
@@ -57,17 +62,33 @@ impl Pickled {
             from = *at;
         }
         body.push(&self.bytes[from..]);
-        f(&Payload { body: &body, buffers: &buffers })
+        f(&Payload { body: &body, buffers: &buffers, descriptors })
     }
 
-    /// The pickle in one piece, if it has no buffers apart.
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    /// The pickle in one piece, if it has no buffers apart, and its descriptors.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<Descriptor>) {
         debug_assert!(self.buffers.is_empty());
         if self.pieces.is_empty() {
-            return self.bytes;
+            return (self.bytes, self.descriptors);
         }
-        self.with(|payload| payload.body.concat())
+        self.with(|payload| (payload.body.concat(), payload.descriptors.to_vec()))
     }
+
+    /// The parts in which names can be, as opposed to long strings and buffers.
+    pub(crate) fn structure(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let long = self.pieces.iter().filter(|(at, piece)| {
+            let piece = slice(piece);
+            !announces(&self.bytes[..*at], piece.len())
+        });
+        std::iter::once(&self.bytes[..]).chain(long.map(|(_, piece)| slice(piece)))
+    }
+}
+
+/// Whether these bytes end with the length of a string or buffer of `len` bytes, which pickle
+/// writes apart from it if it is long.
+fn announces(before: &[u8], len: usize) -> bool {
+    before.ends_with(&(len as u64).to_le_bytes())
+        || u32::try_from(len).is_ok_and(|len| before.ends_with(&len.to_le_bytes()))
 }
 
 impl Encoded for Pickled {
@@ -78,13 +99,24 @@ impl Encoded for Pickled {
 
 /// The file that a pickler writes to, and the callable that it offers buffers to.
 #[pyclass(frozen, module = "manycore._engine")]
-struct Sink {
+pub(crate) struct Sink {
     pickled: Mutex<Pickled>,
 }
 
 impl Sink {
     fn take(&self) -> Pickled {
         std::mem::take(&mut *self.pickled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has a descriptor go with the pickle, once; gives its name.
+    pub(crate) fn add(&self, descriptor: Descriptor) -> u64 {
+        let id = descriptor.id();
+        self.with(|pickled| {
+            if !pickled.descriptors.iter().any(|known| known.id() == id) {
+                pickled.descriptors.push(descriptor);
+            }
+        });
+        id
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Pickled) -> R) -> R {
@@ -149,13 +181,16 @@ impl Pickler {
         let sink = Py::new(py, Sink { pickled: Mutex::default() })?;
         let callback = if with_buffers { Some(&sink) } else { None };
         let pickler = class.call1((&sink, 5, true, callback))?;
+        static TABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let table = TABLE.import(py, "manycore._block", "MessageReducers")?.call1((&sink,))?;
+        pickler.setattr(intern!(py, "dispatch_table"), table)?;
         let method = |name| pickler.getattr(name).map(Bound::unbind);
         Ok(Self { dump: method("dump")?, clear_memo: method("clear_memo")?, sink })
     }
 
     fn dump(&self, obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
         let py = obj.py();
-        let dumped = self.dump.bind(py).call1((obj,));
+        let dumped = sharing::while_pickling(|| self.dump.bind(py).call1((obj,)));
         self.clear_memo.bind(py).call0()?;
         let pickled = self.sink.get().take();
         dumped.map(|_| pickled)
@@ -170,9 +205,24 @@ pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
     dump_with(obj, &WITH_BUFFERS, true)
 }
 
-/// Pickles an object in one piece.
-pub(crate) fn dump_in_band(obj: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    dump_with(obj, &IN_BAND, false).map(Pickled::into_bytes)
+/// Pickles an object without buffers apart.
+pub(crate) fn dump_in_band(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+    dump_with(obj, &IN_BAND, false)
+}
+
+/// What `dump` writes into the sink that it is given, after the bytes that it returns.
+pub(crate) fn dump_with_prefix<'py>(
+    py: Python<'py>,
+    dump: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>>,
+) -> PyResult<Pickled> {
+    let sink = Bound::new(py, Sink { pickled: Mutex::default() })?;
+    let before = sharing::while_pickling(|| dump(sink.as_any()))?;
+    let mut pickled = sink.get().take();
+    pickled.bytes.splice(0..0, before.as_bytes().iter().copied());
+    for (at, _) in &mut pickled.pieces {
+        *at += before.as_bytes().len();
+    }
+    Ok(pickled)
 }
 
 fn dump_with(
@@ -192,6 +242,10 @@ fn dump_with(
 
 /// Unpickles a message.
 pub(crate) fn load(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
+    sharing::with_descriptors(message.descriptors(), || load_message(py, message))
+}
+
+fn load_message(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
     let body = message.body();
     let buffers = message.buffers();
     if buffers.len() == 0 {
@@ -206,9 +260,13 @@ pub(crate) fn load(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
     loads(py, &pickle_bytes(py, body)?, Some(PyList::new(py, buffers)?))
 }
 
-/// Unpickles bytes.
-pub(crate) fn load_bytes(py: Python<'_>, bytes: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    loads(py, bytes, None)
+/// Unpickles bytes that came with these descriptors.
+pub(crate) fn load_bytes(
+    py: Python<'_>,
+    bytes: &Bound<'_, PyAny>,
+    descriptors: &[Received],
+) -> PyResult<Py<PyAny>> {
+    sharing::with_descriptors(descriptors, || loads(py, bytes, None))
 }
 
 fn loads(

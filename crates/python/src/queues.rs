@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use manycore::channel;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
 use crate::arguments::CInt;
@@ -13,7 +14,7 @@ use crate::unchecked::{Bytes, borrow_fd};
 /// A first-in first-out queue of byte strings.
 #[pyclass(frozen, module = "manycore._engine")]
 pub(crate) struct Queue {
-    inner: channel::Queue,
+    pub(crate) inner: channel::Queue,
 }
 
 #[pymethods]
@@ -57,6 +58,12 @@ impl Queue {
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let data = wait(py, deadline(timeout)?, |deadline| self.inner.get(deadline))?;
         Ok(data.map(|data| PyBytes::new(py, &data)))
+    }
+
+    /// Only while a process is being started.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static REDUCE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        REDUCE.import(slf.py(), "manycore._block", "reduce_queue")?.call1((slf,))
     }
 
     fn __len__(&self) -> usize {

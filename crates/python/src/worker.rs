@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 
-use manycore::channel::{Message, Payload};
+use manycore::channel::{Message, Payload, Received};
 use manycore::pool::{Order, Seat, Task, Worker};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::intern;
@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::error::EngineError;
-use crate::pickle;
 use crate::unchecked::take_fd;
+use crate::{by_value, pickle};
 
 /// How a task's payload is to be understood.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,7 @@ struct Serving<'a, 'py> {
 /// A function as it came, and as an object once it was needed.
 struct Function {
     body: Py<PyBytes>,
+    descriptors: Vec<Received>,
     object: Option<(u64, Py<PyAny>)>,
 }
 
@@ -104,7 +105,7 @@ impl Function {
         {
             return Ok(object.clone_ref(py));
         }
-        let object = pickle::load_bytes(py, self.body.bind(py))?;
+        let object = pickle::load_bytes(py, self.body.bind(py), &self.descriptors)?;
         self.object = Some((task.job, object.clone_ref(py)));
         Ok(object)
     }
@@ -124,8 +125,9 @@ impl<'py> Serving<'_, 'py> {
     }
 
     fn define(&mut self, py: Python<'_>, function: u32, body: &Message) {
+        let descriptors = body.descriptors().to_vec();
         let body = PyBytes::new(py, &body.body().to_vec()).unbind();
-        self.functions.insert(function, Function { body, object: None });
+        self.functions.insert(function, Function { body, descriptors, object: None });
     }
 
     /// Waits for an order. Ctrl-C is the parent's business: here, between two tasks, it is
@@ -143,7 +145,7 @@ impl<'py> Serving<'_, 'py> {
 
     fn refuse(&mut self, py: Python<'py>, error: PyErr) -> PyResult<()> {
         let report = self.report(error, py)?;
-        let payload = Payload { body: &[report.as_bytes()], buffers: &[] };
+        let payload = Payload { body: &[report.as_bytes()], ..Payload::default() };
         until_done(py, || self.worker.refuse(&payload))
     }
 
@@ -155,7 +157,7 @@ impl<'py> Serving<'_, 'py> {
             }),
             Err(error) => {
                 let report = self.report(error, py)?;
-                let payload = Payload { body: &[report.as_bytes()], buffers: &[] };
+                let payload = Payload { body: &[report.as_bytes()], ..Payload::default() };
                 until_done(py, || self.worker.reply(task, true, 0, &payload))
             }
         }
@@ -197,7 +199,7 @@ impl<'py> Serving<'_, 'py> {
     }
 
     fn encode(&self, result: &Bound<'py, PyAny>) -> PyResult<pickle::Pickled> {
-        pickle::dump(result).or_else(|error| {
+        by_value::dump_result(result).or_else(|error| {
             let error = error.into_value(result.py());
             Err(PyErr::from_value(self.hooks.unsendable.call1((error, result))?))
         })

@@ -1,26 +1,30 @@
-//! The link between a parent and one worker: a ring each way, a socket for the slabs'
-//! descriptors, and a few words about what the worker is doing.
+//! The link between a parent and one worker: a ring each way, a socket for descriptors, and a few
+//! words about what the worker is doing.
 //!
 //! Nothing here is shared with another worker, so a worker that is killed at any instruction
 //! harms its own link only.
 
+mod receiver;
+mod sender;
+#[cfg(test)]
+mod tests;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::message::{Head, Kind, Layout, Message, OwnedPayload, Payload, Wire};
-use super::slab::{SlabReader, SlabWriter};
+use self::receiver::Receiver;
+use self::sender::Sender;
+use super::hall::Hall;
+use super::message::{Head, Kind, Message, OwnedPayload, Payload, Wire};
 use crate::memory::Segment;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::ring::{Consumer, Memory, Producer};
+use crate::ring::{Consumer, Memory};
 use crate::sync::Doorbell;
 use crate::sys::socket;
 use crate::{Error, Result};
 
 /// Bytes of data in each ring: small enough to stay in a core's cache.
 const RING: usize = 256 << 10;
-
-/// Longer messages travel in a slab.
-const INLINE: usize = 32 << 10;
 
 const TASKS: usize = 4096;
 const RESULTS: usize = TASKS + Memory::size(RING);
@@ -38,108 +42,6 @@ struct Control {
     started: AtomicU64,
     /// The item of that task that it is at.
     item: AtomicU32,
-}
-
-/// The side of a link that sends.
-struct Sender {
-    ring: Producer,
-    slabs: SlabWriter,
-}
-
-impl Sender {
-    /// Sends a message; false if there is no room for it now.
-    fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<bool> {
-        let body = payload.body.iter().map(|part| part.len()).sum();
-        let lengths = payload.buffers.iter().map(|buffer| buffer.len());
-        let layout = Layout::of(body, lengths)
-            .ok_or_else(|| Error::misuse("a message of more than 2^64 bytes"))?;
-        let buffers = payload.buffers.len() as u64;
-        let mut wire = Wire { head, slab: 0, body: body as u64, buffers, len: layout.len as u64 };
-        if layout.len <= INLINE && payload.buffers.is_empty() {
-            return Ok(self.send_inline(&wire, payload));
-        }
-        let table: Vec<u8> =
-            payload.buffers.iter().flat_map(|b| (b.len() as u64).to_le_bytes()).collect();
-        let pieces = pieces(&table, payload, &layout);
-        let Some(slab) = self.slabs.write(layout.len, &pieces)? else { return Ok(false) };
-        wire.slab = slab;
-        let sent = self.ring.push(&[&wire.encode()]);
-        if !sent {
-            self.slabs.take_back(slab);
-        }
-        self.retire();
-        Ok(sent)
-    }
-
-    fn send_inline(&mut self, wire: &Wire, payload: &Payload<'_>) -> bool {
-        let head = wire.encode();
-        match payload.body {
-            [] => self.ring.push(&[&head]),
-            [body] => self.ring.push(&[&head, body]),
-            body => self.ring.push(&[&[head.as_slice()], body].concat()),
-        }
-    }
-
-    fn retire(&mut self) {
-        // At most one a message: enough to follow the demand down. If the ring is full the slab
-        // is let go all the same, and the other side keeps its mapping until the link ends.
-        if let Some(slab) = self.slabs.retire() {
-            let head = Head { task: slab, ..Head::new(Kind::Retire) };
-            self.ring.push(&[&Wire::bare(head).encode()]);
-        }
-    }
-}
-
-/// The parts of a message with their places in its slab.
-fn pieces<'a>(table: &'a [u8], payload: &Payload<'a>, layout: &Layout) -> Vec<(usize, &'a [u8])> {
-    let mut pieces = vec![(0, table)];
-    let mut at = layout.body;
-    for part in payload.body {
-        pieces.push((at, part));
-        at += part.len();
-    }
-    pieces.extend(layout.buffers.iter().copied().zip(payload.buffers.iter().copied()));
-    pieces
-}
-
-/// The side of a link that receives.
-struct Receiver {
-    ring: Consumer,
-    slabs: SlabReader,
-    /// The record that was last looked at.
-    record: Vec<u8>,
-}
-
-impl Receiver {
-    /// The next message, still in the ring until `release`.
-    fn peek(&mut self) -> Result<Option<Message>> {
-        while self.ring.peek(&mut self.record)? {
-            let wire = Wire::decode(&self.record)?;
-            if wire.head.kind != Kind::Retire {
-                return self.open(&wire).map(Some);
-            }
-            self.slabs.forget(wire.head.task);
-            self.ring.release();
-        }
-        Ok(None)
-    }
-
-    fn open(&mut self, wire: &Wire) -> Result<Message> {
-        if wire.slab == 0 {
-            return Message::own(wire, std::mem::take(&mut self.record), Wire::LEN);
-        }
-        let len =
-            usize::try_from(wire.len).map_err(|_| Error::corrupt("the length of a message"))?;
-        Message::leased(wire, self.slabs.lease(wire.slab, len)?)
-    }
-
-    fn next(&mut self) -> Result<Option<Message>> {
-        let message = self.peek()?;
-        if message.is_some() {
-            self.ring.release();
-        }
-        Ok(message)
-    }
 }
 
 /// What a worker process needs to find its end of the link.
@@ -198,10 +100,7 @@ impl ParentEnd {
         let (ours, theirs) = socket::pair()?;
         let ours = Arc::new(ours);
         let (tasks, results) = rings(&segment);
-        let sender = Sender {
-            ring: Producer::new(tasks.clone()),
-            slabs: SlabWriter::new(Arc::clone(&ours)),
-        };
+        let sender = Sender::new(tasks.clone(), Arc::clone(&ours), Some(hall.clone()));
         let receiver = Receiver::new(results, ours);
         let seat = Seat { link, socket: theirs, hall: hall.fd()? };
         Ok((Self { segment, sender, receiver, tasks }, seat))
@@ -209,8 +108,10 @@ impl ParentEnd {
 
     /// Sends a message and wakes the worker if it sleeps; false if there is no room now.
     pub(crate) fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<bool> {
+        let before = self.sender.ring.position();
         let sent = self.sender.send(head, payload)?;
-        if sent {
+        // Without the message there may be a request to make room for it.
+        if self.sender.ring.position() != before {
             control(&self.segment).bell.ring();
         }
         Ok(sent)
@@ -218,12 +119,28 @@ impl ParentEnd {
 
     /// The next message of the worker.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
+        let before = self.receiver.ring.position();
         let message = self.receiver.next()?;
-        if message.is_some() {
+        for reply in self.receiver.replies.drain(..) {
+            self.sender.answer(&reply);
+        }
+        if self.receiver.ring.position() != before {
             // The worker may wait for the room that is free now.
             control(&self.segment).bell.ring();
         }
         Ok(message)
+    }
+
+    /// Whether descriptors have ended that the worker may have.
+    pub(crate) fn has_ended_descriptors(&self) -> bool {
+        self.sender.descriptors.has_news()
+    }
+
+    /// Tells the worker of descriptors that have ended, so that it lets go of them.
+    pub(crate) fn release_descriptors(&mut self) {
+        if self.sender.release_descriptors() {
+            control(&self.segment).bell.ring();
+        }
     }
 
     pub(crate) fn has_message(&self) -> bool {
@@ -242,7 +159,7 @@ impl ParentEnd {
         control(&self.segment).item.load(Ordering::Relaxed)
     }
 
-    /// The tasks that a dead worker has not started, in order.
+    /// The tasks that a dead worker has not started, in order, without their descriptors.
     ///
     /// The worker stores `started` before it releases a record, so each of them is still whole in
     /// the ring.
@@ -269,12 +186,6 @@ impl ParentEnd {
     }
 }
 
-impl Receiver {
-    fn new(ring: Memory, socket: Arc<OwnedFd>) -> Self {
-        Self { ring: Consumer::new(ring), slabs: SlabReader::new(socket), record: Vec::new() }
-    }
-}
-
 /// The worker's end.
 pub(crate) struct WorkerEnd {
     segment: Segment,
@@ -292,15 +203,23 @@ impl WorkerEnd {
         }
         let socket = Arc::new(seat.socket);
         let (tasks, results) = rings(&segment);
-        let sender =
-            Sender { ring: Producer::new(results), slabs: SlabWriter::new(Arc::clone(&socket)) };
+        let sender = Sender::new(results, Arc::clone(&socket), None);
         let receiver = Receiver::new(tasks, socket);
         Ok(Self { segment, hall: Hall::from_fd(seat.hall)?, sender, receiver })
     }
 
     /// The next message of the parent; a task is started by this.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
+        let before = self.sender.ring.position();
         let message = self.receiver.peek()?;
+        for reply in self.receiver.replies.drain(..) {
+            self.sender.answer(&reply);
+        }
+        // After the look: what the parent has let go of may be what it has from here.
+        self.sender.release_descriptors();
+        if self.sender.ring.position() != before {
+            self.hall.front().ring();
+        }
         if let Some(message) = &message {
             if message.head.kind == Kind::Task {
                 self.start(message.head.task);
@@ -325,8 +244,10 @@ impl WorkerEnd {
 
     /// Sends a message; false if there is no room now.
     pub(crate) fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<bool> {
+        let before = self.sender.ring.position();
         let sent = self.sender.send(head, payload)?;
-        if sent {
+        // Without the message there may be a request to make room for it.
+        if self.sender.ring.position() != before {
             self.hall.front().ring();
         }
         Ok(sent)
@@ -347,66 +268,5 @@ impl WorkerEnd {
 
     pub(crate) fn hall(&self) -> &Hall {
         &self.hall
-    }
-}
-
-/// Where the parent of a pool sleeps, shared with all of its workers: only bells, whose ringing
-/// is never more than a hint.
-#[derive(Clone)]
-pub(crate) struct Hall {
-    segment: Segment,
-}
-
-#[repr(C)]
-struct Bells {
-    /// The thread that attends to the pool sleeps here.
-    front: Doorbell,
-    _front: [u64; 15],
-    /// The supervisor sleeps here.
-    back: Doorbell,
-    _back: [u64; 15],
-    /// 1 while a thread attends to the pool.
-    attended: AtomicU32,
-}
-
-impl Hall {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self { segment: Segment::new(size_of::<Bells>())? })
-    }
-
-    fn from_fd(fd: OwnedFd) -> Result<Self> {
-        let mut segment = Segment::from_fd(fd)?;
-        drop(segment.take_fd());
-        Ok(Self { segment })
-    }
-
-    fn fd(&self) -> Result<OwnedFd> {
-        let fd = self.segment.fd().ok_or_else(|| Error::closed("the hall"))?;
-        fd.try_clone_to_owned().map_err(|e| Error::os("copy a descriptor", e))
-    }
-
-    fn bells(&self) -> &Bells {
-        // SAFETY: parent and workers use this segment as these atomics in zeroed memory.
-        unsafe { self.segment.at(0) }
-    }
-
-    pub(crate) fn front(&self) -> &Doorbell {
-        &self.bells().front
-    }
-
-    pub(crate) fn back(&self) -> &Doorbell {
-        &self.bells().back
-    }
-
-    /// Whether a thread of the parent attends to the pool, so that the supervisor need not.
-    pub(crate) fn is_attended(&self) -> bool {
-        // SeqCst: with the fences of `Doorbell` and `set_attended`, either the worker sees that
-        // nobody attends any more, or the one who leaves sees the worker's result.
-        self.bells().attended.load(Ordering::SeqCst) != 0
-    }
-
-    pub(crate) fn set_attended(&self, attended: bool) {
-        // SeqCst: see `is_attended`.
-        self.bells().attended.store(attended.into(), Ordering::SeqCst);
     }
 }

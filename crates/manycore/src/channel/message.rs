@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::descriptors::Received;
 use super::slab::Lease;
+use crate::memory::Descriptor;
 use crate::{Error, Result};
 
 /// Buffers begin at multiples of this within a message.
@@ -16,6 +18,9 @@ pub struct Payload<'a> {
     pub body: &'a [&'a [u8]],
     /// The buffers; the receiver gets each as it is.
     pub buffers: &'a [&'a [u8]],
+    /// Descriptors that the receiver gets, each under its name here; in no particular order and
+    /// each once.
+    pub descriptors: &'a [Descriptor],
 }
 
 impl Payload<'_> {
@@ -25,31 +30,37 @@ impl Payload<'_> {
         OwnedPayload {
             body: self.body.concat(),
             buffers: self.buffers.iter().map(|buffer| buffer.to_vec()).collect(),
+            descriptors: self.descriptors.to_vec(),
         }
     }
 }
 
-/// A message to send that owns its bytes.
+/// A message to send that owns its bytes, and keeps its descriptors open.
 #[derive(Clone, Debug, Default)]
 pub struct OwnedPayload {
     body: Vec<u8>,
     buffers: Vec<Vec<u8>>,
+    descriptors: Vec<Descriptor>,
 }
 
 impl OwnedPayload {
     /// A message with a body and no buffers.
     #[must_use]
     pub fn from_body(body: Vec<u8>) -> Self {
-        Self { body, buffers: Vec::new() }
+        Self { body, ..Self::default() }
+    }
+
+    /// The message with these descriptors.
+    #[must_use]
+    pub fn with_descriptors(self, descriptors: Vec<Descriptor>) -> Self {
+        Self { descriptors, ..self }
     }
 
     /// Calls `f` with the bytes, borrowed.
     pub fn with<R>(&self, f: impl FnOnce(&Payload<'_>) -> R) -> R {
-        if self.buffers.is_empty() {
-            return f(&Payload { body: &[&self.body], buffers: &[] });
-        }
         let buffers: Vec<&[u8]> = self.buffers.iter().map(Vec::as_slice).collect();
-        f(&Payload { body: &[&self.body], buffers: &buffers })
+        let descriptors = &self.descriptors;
+        f(&Payload { body: &[&self.body], buffers: &buffers, descriptors })
     }
 }
 
@@ -75,15 +86,29 @@ pub(crate) enum Kind {
     Returned = 8,
     /// From a worker: a task's exception.
     Raised = 9,
+    /// Either way: a descriptor will not be named again.
+    Release = 10,
+    /// Either way: a descriptor was lost on the way and has to be sent again.
+    Lost = 11,
+    /// Either way: the socket is full; take in what is there.
+    TakeIn = 12,
+    /// From a worker: it has taken in what was on the socket.
+    TakenIn = 13,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Result<Self> {
-        use Kind::{Define, Exit, Forget, Raised, Ready, Refused, Retire, Returned, Task};
-        [Define, Forget, Task, Exit, Retire, Ready, Refused, Returned, Raised]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
-            .ok_or_else(|| Error::corrupt("the kind of a message"))
+        use Kind::{
+            Define, Exit, Forget, Lost, Raised, Ready, Refused, Release, Retire, Returned, TakeIn,
+            TakenIn, Task,
+        };
+        [
+            Define, Forget, Task, Exit, Retire, Ready, Refused, Returned, Raised, Release, Lost,
+            TakeIn, TakenIn,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
+        .ok_or_else(|| Error::corrupt("the kind of a message"))
     }
 }
 
@@ -97,7 +122,8 @@ pub(crate) struct Head {
     pub(crate) urgent: bool,
     /// The function that the message is about.
     pub(crate) function: u32,
-    /// Which of the worker's tasks, counted from 1; for `Retire`, the slab.
+    /// Which of the worker's tasks, counted from 1; for `Retire`, the slab; for `Release` and
+    /// `Lost`, the descriptor.
     pub(crate) task: u64,
     /// With a task: the number of its job. With a result: how long it ran, in nanoseconds.
     pub(crate) value: u64,
@@ -114,18 +140,20 @@ pub(super) struct Wire {
     pub(super) head: Head,
     /// The slab that holds the bytes; 0 if they follow in the ring.
     pub(super) slab: u64,
-    /// The length of the body, the number of buffers, and the length of everything.
+    /// The length of the body, the number of buffers, the number of descriptors, and the length
+    /// of everything.
     pub(super) body: u64,
     pub(super) buffers: u64,
+    pub(super) descriptors: u64,
     pub(super) len: u64,
 }
 
 impl Wire {
-    pub(super) const LEN: usize = 56;
+    pub(super) const LEN: usize = 64;
 
     /// A message without body and buffers.
     pub(super) fn bare(head: Head) -> Self {
-        Self { head, slab: 0, body: 0, buffers: 0, len: 0 }
+        Self { head, slab: 0, body: 0, buffers: 0, descriptors: 0, len: 0 }
     }
 
     pub(super) fn encode(&self) -> [u8; Self::LEN] {
@@ -135,7 +163,7 @@ impl Wire {
         bytes[2] = self.head.urgent.into();
         bytes[4..8].copy_from_slice(&self.head.function.to_le_bytes());
         let Head { task, value, .. } = self.head;
-        let words = [task, value, self.slab, self.body, self.buffers, self.len];
+        let words = [task, value, self.slab, self.body, self.buffers, self.descriptors, self.len];
         for (place, word) in bytes[8..].chunks_exact_mut(8).zip(words) {
             place.copy_from_slice(&word.to_le_bytes());
         }
@@ -150,12 +178,13 @@ impl Wire {
         let kind = Kind::from_byte(bytes[0])?;
         let urgent = bytes[2] != 0;
         let head = Head { kind, tag: bytes[1], urgent, function, task: word(0), value: word(1) };
-        Ok(Self { head, slab: word(2), body: word(3), buffers: word(4), len: word(5) })
+        let (slab, body, buffers) = (word(2), word(3), word(4));
+        Ok(Self { head, slab, body, buffers, descriptors: word(5), len: word(6) })
     }
 }
 
 /// Where the parts of a message lie, counted from the end of its head: the lengths of the
-/// buffers (8 bytes each), the body, the buffers.
+/// buffers and the names of the descriptors (8 bytes each), the body, the buffers.
 pub(super) struct Layout {
     pub(super) body: usize,
     pub(super) buffers: Vec<usize>,
@@ -163,8 +192,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn of(body: usize, buffers: impl ExactSizeIterator<Item = usize>) -> Option<Self> {
-        let start = buffers.len().checked_mul(8)?;
+    pub(super) fn of(
+        body: usize,
+        buffers: impl ExactSizeIterator<Item = usize>,
+        descriptors: usize,
+    ) -> Option<Self> {
+        let start = buffers.len().checked_add(descriptors)?.checked_mul(8)?;
         let mut len = start.checked_add(body)?;
         let mut places = Vec::new();
         for buffer in buffers {
@@ -183,6 +216,8 @@ pub struct Message {
     data: Arc<Data>,
     body: Range<usize>,
     buffers: Vec<Range<usize>>,
+    names: Range<usize>,
+    descriptors: Vec<Received>,
 }
 
 #[derive(Debug)]
@@ -212,19 +247,23 @@ impl Message {
     fn new(wire: &Wire, data: Data, start: usize) -> Result<Self> {
         let corrupt = || Error::corrupt("the lengths in a message");
         let count = usize::try_from(wire.buffers).map_err(|_| corrupt())?;
+        let named = usize::try_from(wire.descriptors).map_err(|_| corrupt())?;
         let body = usize::try_from(wire.body).map_err(|_| corrupt())?;
         let available = data.len().checked_sub(start).ok_or_else(corrupt)?;
-        if count > available / 8 {
+        if count.checked_add(named).is_none_or(|words| words > available / 8) {
             return Err(corrupt());
         }
         let data = Arc::new(data);
-        let lengths = View { data: Arc::clone(&data), range: start..start + count * 8 }.lengths();
-        let layout = Layout::of(body, lengths.iter().copied()).filter(|l| l.len <= available);
-        let layout = layout.ok_or_else(corrupt)?;
         let place = |at: usize, len: usize| start + at..start + at + len;
+        let lengths = View { data: Arc::clone(&data), range: place(0, count * 8) }.words();
+        let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
+        let layout = Layout::of(body, lengths.iter().copied(), named);
+        let layout = layout.filter(|layout| layout.len <= available).ok_or_else(corrupt)?;
         let buffers = layout.buffers.iter().zip(&lengths).map(|(at, len)| place(*at, *len));
         let buffers = buffers.collect();
-        Ok(Self { head: wire.head, data, body: place(layout.body, body), buffers })
+        let names = place(count * 8, named * 8);
+        let (head, body) = (wire.head, place(layout.body, body));
+        Ok(Self { head, data, body, buffers, names, descriptors: Vec::new() })
     }
 
     /// The body.
@@ -240,10 +279,25 @@ impl Message {
         self.buffers.iter().map(view)
     }
 
-    /// A copy that can be sent again.
+    /// The descriptors, in no particular order.
+    #[must_use]
+    pub fn descriptors(&self) -> &[Received] {
+        &self.descriptors
+    }
+
+    /// The names of the descriptors.
+    pub(super) fn names(&self) -> Vec<u64> {
+        View { data: Arc::clone(&self.data), range: self.names.clone() }.words()
+    }
+
+    pub(super) fn set_descriptors(&mut self, descriptors: Vec<Received>) {
+        self.descriptors = descriptors;
+    }
+
+    /// A copy of the bytes that can be sent again.
     pub(super) fn to_payload(&self) -> OwnedPayload {
         let buffers = self.buffers().map(|buffer| buffer.to_vec()).collect();
-        OwnedPayload { body: self.body().to_vec(), buffers }
+        OwnedPayload { body: self.body().to_vec(), buffers, descriptors: Vec::new() }
     }
 
     /// The tag that the sender gave: the face's own kind of task or result.
@@ -314,8 +368,8 @@ impl View {
         copy
     }
 
-    fn lengths(&self) -> Vec<usize> {
-        let word = |bytes: &[u8]| u64::from_le_bytes(std::array::from_fn(|i| bytes[i])) as usize;
+    fn words(&self) -> Vec<u64> {
+        let word = |bytes: &[u8]| u64::from_le_bytes(std::array::from_fn(|i| bytes[i]));
         if self.is_empty() { Vec::new() } else { self.to_vec().chunks_exact(8).map(word).collect() }
     }
 }

@@ -1,11 +1,15 @@
 //! Messages between processes.
 
+mod descriptors;
+pub(crate) mod hall;
 pub(crate) mod link;
+mod mail;
 mod message;
 pub mod queue;
 mod slab;
 pub mod stream;
 
+pub use descriptors::Received;
 pub(crate) use message::{Head, Kind};
 pub use message::{Message, OwnedPayload, Payload, View};
 pub use queue::Queue;

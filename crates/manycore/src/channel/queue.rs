@@ -70,7 +70,8 @@ use self::log::Log;
 use self::ring::Ring;
 use self::spin::Spin;
 use self::state::{Header, Side, Taken, Written};
-use crate::memory::{Block, Segment};
+use super::Received;
+use crate::memory::{Block, Descriptor, Segment};
 use crate::primitive::Ordering;
 use crate::sys::file;
 use crate::{Error, Result};
@@ -123,11 +124,25 @@ impl Queue {
     ///
     /// The descriptors are not those of a queue, or there is no address space left.
     pub fn attach(segment: OwnedFd, log: OwnedFd) -> Result<Self> {
-        let queue = Self::build(Block::attach(segment, 0, LEN)?, Log::attach(log))?;
-        if queue.header().magic.load(Ordering::Relaxed) != MAGIC {
+        let log = Log::of(Descriptor::new(log));
+        Self::build(Block::attach(segment, 0, LEN)?, log)?.check()
+    }
+
+    /// The queue that came with a message, from [`Self::share_descriptors`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::attach`]; or a descriptor was lost on the way.
+    pub fn received(segment: &Received, log: &Received) -> Result<Self> {
+        let queue = Self::build(segment.block(0, LEN)?, Log::of(log.descriptor()?.clone()))?;
+        queue.check()
+    }
+
+    fn check(self) -> Result<Self> {
+        if self.header().magic.load(Ordering::Relaxed) != MAGIC {
             return Err(Error::corrupt("the shared memory of a queue"));
         }
-        Ok(queue)
+        Ok(self)
     }
 
     fn build(block: Block, log: Log) -> Result<Self> {
@@ -144,6 +159,16 @@ impl Queue {
     pub fn share(&self) -> Result<(BorrowedFd<'_>, BorrowedFd<'_>)> {
         let (segment, _, _) = self.block.share()?;
         Ok((segment, self.log.fd()))
+    }
+
+    /// As [`Self::share`], for a message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::share`].
+    pub fn share_descriptors(&self) -> Result<(Descriptor, Descriptor)> {
+        let (segment, _, _) = self.block.share_descriptor()?;
+        Ok((segment, self.log.descriptor().clone()))
     }
 
     /// Puts one item, which consists of `parts`, one after the other. Waits only while the queue

@@ -16,9 +16,10 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use super::mail::{self, Content};
 use crate::memory::Segment;
 use crate::primitive::{AtomicU32, Ordering};
-use crate::sys::{fork, socket};
+use crate::sys::fork;
 use crate::{Error, Result};
 
 const FREE: u32 = 0;
@@ -135,7 +136,7 @@ impl SlabWriter {
         let mut segment = Segment::new(size.max(SMALLEST))?;
         let fd = segment.take_fd().ok_or_else(|| Error::misuse("a new segment has clones"))?;
         let id = self.last + 1;
-        if !socket::try_send(&*self.socket, &id.to_le_bytes(), &[fd.as_fd()])? {
+        if !mail::send(&self.socket, Content::Slab, &[id], &[fd.as_fd()])? {
             return Ok(None);
         }
         self.last = id;
@@ -160,22 +161,28 @@ impl SlabWriter {
 }
 
 /// The side that reads.
+#[derive(Default)]
 pub(super) struct SlabReader {
-    socket: Arc<OwnedFd>,
     segments: HashMap<u64, Segment>,
 }
 
 impl SlabReader {
-    pub(super) fn new(socket: Arc<OwnedFd>) -> Self {
-        Self { socket, segments: HashMap::new() }
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.segments.contains_key(&id)
+    }
+
+    pub(super) fn insert(&mut self, id: u64, fd: OwnedFd) -> Result<()> {
+        let mut segment = Segment::from_fd(fd)?;
+        // The mapping is all that is needed from here on.
+        drop(segment.take_fd());
+        self.segments.insert(id, segment);
+        Ok(())
     }
 
     /// The first `len` bytes of the slab's data, which the record just received has leased to us.
-    pub(super) fn lease(&mut self, id: u64, len: usize) -> Result<Lease> {
-        while !self.segments.contains_key(&id) {
-            self.receive()?;
-        }
-        let segment = self.segments[&id].clone();
+    pub(super) fn lease(&self, id: u64, len: usize) -> Result<Lease> {
+        let segment = self.segments.get(&id).ok_or_else(|| Error::corrupt("the name of a slab"))?;
+        let segment = segment.clone();
         if segment.len() < DATA || len > segment.len() - DATA {
             return Err(Error::corrupt("the length of a slab's message"));
         }
@@ -185,23 +192,6 @@ impl SlabReader {
     /// Forgets a slab that the other side will not use again; leases on it live on.
     pub(super) fn forget(&mut self, id: u64) {
         self.segments.remove(&id);
-    }
-
-    fn receive(&mut self) -> Result<()> {
-        let corrupt = || Error::corrupt("the message about a slab");
-        let message = socket::try_receive(&*self.socket, 8)?.ok_or_else(corrupt)?;
-        let name: [u8; 8] = message.bytes.as_slice().try_into().map_err(|_| corrupt())?;
-        let fd = message.fds.into_iter().next().ok_or_else(|| {
-            Error::os(
-                "receive a slab's descriptor",
-                std::io::Error::from_raw_os_error(libc::EMFILE),
-            )
-        })?;
-        let mut segment = Segment::from_fd(fd)?;
-        // The mapping is all that is needed from here on.
-        drop(segment.take_fd());
-        self.segments.insert(u64::from_le_bytes(name), segment);
-        Ok(())
     }
 }
 

@@ -5,8 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::Segment;
 use super::heap::{self, Lease};
+use super::{Descriptor, Segment};
 use crate::{Error, Result};
 
 /// What every block is aligned to: a cache line, so that two objects never share one.
@@ -53,7 +53,16 @@ impl Block {
     ///
     /// The descriptor is no shared memory, or the place is not inside it.
     pub fn attach(fd: OwnedFd, offset: usize, len: usize) -> Result<Self> {
-        Self::at(heap::attach(fd)?.into(), offset, len)
+        let (lease, _) = heap::attach(Descriptor::new(fd))?;
+        Self::at(lease.into(), offset, len)
+    }
+
+    /// All of the segment behind a descriptor as one block, and whether this process had no
+    /// mapping of it before.
+    pub(crate) fn attach_whole(descriptor: Descriptor) -> Result<(Self, bool)> {
+        let (lease, new) = heap::attach(descriptor)?;
+        let len = lease.segment().len();
+        Self::at(lease.into(), 0, len).map(|block| (block, new))
     }
 
     /// The block at `offset` of `segment`.
@@ -102,6 +111,19 @@ impl Block {
         let fd = self.segment().fd();
         let fd = fd.ok_or_else(|| Error::misuse("the block's descriptor was given away"))?;
         Ok((fd, self.offset, self.len))
+    }
+
+    /// As [`Block::share`], for a message: what travels with it, and the block's place there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Block::share`].
+    pub fn share_descriptor(&self) -> Result<(Descriptor, usize, usize)> {
+        self.lease.share();
+        let descriptor = self.segment().descriptor().cloned();
+        let descriptor =
+            descriptor.ok_or_else(|| Error::misuse("the block's descriptor was given away"))?;
+        Ok((descriptor, self.offset, self.len))
     }
 
     /// The segment that the block lies in. To hand the block on, use [`Block::share`].

@@ -11,11 +11,11 @@
 //! has inherited stay mapped, and are never used again for something else.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::Segment;
 use super::block::ALIGN;
+use super::{Descriptor, Segment};
 use crate::primitive::{AtomicBool, Ordering};
 use crate::sys::file;
 use crate::sys::fork::{self, PerProcess};
@@ -40,9 +40,10 @@ pub(super) fn allocate(len: usize) -> Result<Lease> {
     heap()?.keep(Arena { segment, room: None }).map(|arena| Lease::new(arena, 0, size))
 }
 
-/// The segment behind `fd`, in the mapping that this process has already, if it has one.
-pub(super) fn attach(fd: OwnedFd) -> Result<Lease> {
-    heap()?.attach(fd).map(Lease::whole)
+/// The segment behind a descriptor, in the mapping that this process has already, if it has one.
+/// And whether it has made one for this.
+pub(super) fn attach(descriptor: Descriptor) -> Result<(Lease, bool)> {
+    heap()?.attach(descriptor).map(|(arena, new)| (Lease::whole(arena), new))
 }
 
 /// The heap of this process.
@@ -90,15 +91,16 @@ impl Heap {
         Ok(arena)
     }
 
-    fn attach(&self, fd: OwnedFd) -> Result<Arc<Arena>> {
-        let identity = file::identity(fd.as_fd())?;
+    fn attach(&self, descriptor: Descriptor) -> Result<(Arc<Arena>, bool)> {
+        let identity = file::identity(descriptor.as_fd())?;
         let mut mapped = lock(&self.mapped);
         if let Some(arena) = mapped.get(&identity).and_then(Weak::upgrade) {
-            return Ok(arena);
+            return Ok((arena, false));
         }
-        let arena = Arc::new(Arena { segment: Segment::from_fd(fd)?, room: None });
+        let segment = Segment::from_descriptor(descriptor)?;
+        let arena = Arc::new(Arena { segment, room: None });
         mapped.insert(identity, Arc::downgrade(&arena));
-        Ok(arena)
+        Ok((arena, true))
     }
 
     /// Strikes the segment off the list, unless it was mapped again meanwhile.

@@ -1,8 +1,11 @@
 //! Memory that several processes share.
 
 mod block;
+mod descriptor;
 mod heap;
 mod segment;
 
 pub use block::Block;
+pub use descriptor::Descriptor;
+pub(crate) use descriptor::{Mourner, WeakDescriptor};
 pub use segment::Segment;

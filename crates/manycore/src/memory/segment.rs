@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::Descriptor;
 use crate::sys::memory as sys;
 use crate::{Error, Result};
 
@@ -21,7 +22,7 @@ struct Mapping {
     address: NonNull<u8>,
     len: usize,
     /// Kept only by those who will hand the segment on.
-    fd: Option<OwnedFd>,
+    fd: Option<Descriptor>,
 }
 
 // SAFETY: the mapping is plain memory, valid from every thread until it is dropped; whoever
@@ -37,7 +38,7 @@ impl Segment {
     ///
     /// The system is out of memory, descriptors or address space.
     pub fn new(len: usize) -> Result<Self> {
-        Self::map(sys::create(len)?, len)
+        Self::map(Descriptor::new(sys::create(len)?), len)
     }
 
     /// Maps the segment behind a descriptor that came from another process.
@@ -46,11 +47,20 @@ impl Segment {
     ///
     /// The descriptor is no shared memory, or there is no address space left.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
-        let len = sys::len(fd.as_fd())?;
-        Self::map(fd, len)
+        Self::from_descriptor(Descriptor::new(fd))
     }
 
-    fn map(fd: OwnedFd, len: usize) -> Result<Self> {
+    /// As [`Self::from_fd`], for a descriptor that others go on with.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::from_fd`].
+    pub fn from_descriptor(descriptor: Descriptor) -> Result<Self> {
+        let len = sys::len(descriptor.as_fd())?;
+        Self::map(descriptor, len)
+    }
+
+    fn map(fd: Descriptor, len: usize) -> Result<Self> {
         if len == 0 {
             return Err(Error::misuse("a segment cannot be empty"));
         }
@@ -59,15 +69,21 @@ impl Segment {
     }
 
     /// Gives the descriptor away; the mapping stays. `None` if it was given before or if the
-    /// segment has clones.
+    /// segment has clones; or its descriptor, which then is no longer the segment's either.
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
-        Arc::get_mut(&mut self.mapping)?.fd.take()
+        Arc::get_mut(&mut self.mapping)?.fd.take()?.into_fd()
     }
 
     /// The descriptor, to hand the segment to another process.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.mapping.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// As [`Self::fd`], to go with messages.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<&Descriptor> {
+        self.mapping.fd.as_ref()
     }
 
     /// Size in bytes.

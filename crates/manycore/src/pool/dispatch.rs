@@ -32,6 +32,20 @@ impl State {
         if came {
             self.members_mut().for_each(|member| member.blocked = false);
         }
+        self.release_descriptors();
+    }
+
+    /// Tells the workers of descriptors that have ended, and lets go of the functions that were
+    /// sent with them: such a function cannot come again.
+    pub(super) fn release_descriptors(&mut self) {
+        if self.has_ended_descriptors() {
+            self.functions.expire();
+        }
+        self.members_mut().for_each(|member| member.end.release_descriptors());
+    }
+
+    pub(super) fn has_ended_descriptors(&self) -> bool {
+        self.members().any(|member| member.end.has_ended_descriptors())
     }
 
     fn receive(&mut self, place: usize) -> Option<Message> {
@@ -64,6 +78,8 @@ impl State {
             }
             Kind::Refused => self.refused = Some(Arc::new(message)),
             Kind::Returned | Kind::Raised => self.accept_reply(place, message),
+            // It unblocks the worker, as every message does.
+            Kind::TakenIn => {}
             _ => self.distrust(place),
         }
     }
@@ -227,6 +243,16 @@ fn batch(job: &Job, remaining: usize, workers: usize) -> usize {
 }
 
 impl Inner {
+    /// Lets go of descriptors that have ended, while somebody attends who may sleep for long.
+    pub(super) fn release_descriptors(&self) {
+        let mut state = self.lock();
+        if state.has_ended_descriptors() {
+            state.release_descriptors();
+            state.forget_functions();
+        }
+        self.release(state);
+    }
+
     /// Takes in results and sends tasks until neither is possible now.
     pub(super) fn pump(&self) {
         while self.step(false) {}

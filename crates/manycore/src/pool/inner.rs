@@ -11,7 +11,7 @@ use super::functions::Functions;
 use super::job::{Job, Outcome, Settled};
 use super::member::{Member, Unit};
 use super::{Lost, Settings, Spawner};
-use crate::channel::link::Hall;
+use crate::channel::hall::Hall;
 use crate::channel::{Message, OwnedPayload, Payload};
 use crate::process::{Child, SIGKILL, SIGTERM};
 use crate::sys::fork;

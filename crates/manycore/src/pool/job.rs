@@ -57,7 +57,8 @@ static JOBS: fixed::AtomicU64 = fixed::AtomicU64::new(1);
 pub(super) struct Job {
     /// Tells the jobs of this process apart.
     pub(super) number: u64,
-    pub(super) function: Arc<Function>,
+    /// The number of its function.
+    pub(super) function: u32,
     pub(super) tag: u8,
     pub(super) chunk: Option<usize>,
     pub(super) urgent: bool,
@@ -91,11 +92,24 @@ struct JobState {
     callback: Option<Callback>,
     /// It has a callback, or had one.
     armed: bool,
+    /// Until every task is settled: it keeps descriptors open.
+    function: Option<Arc<Function>>,
+}
+
+impl JobState {
+    /// Whether everything is settled; then the function goes.
+    fn is_over(&mut self) -> bool {
+        let over = self.input_ended && self.unsettled == 0;
+        if over {
+            self.function = None;
+        }
+        over
+    }
 }
 
 impl Job {
     pub(super) fn new(
-        function: Arc<Function>,
+        function: &Arc<Function>,
         source: Option<Box<dyn Source>>,
         open: bool,
         options: JobOptions,
@@ -108,11 +122,12 @@ impl Job {
             settled: VecDeque::new(),
             armed: options.callback.is_some(),
             callback: options.callback,
+            function: Some(Arc::clone(function)),
         };
         Self {
             // Relaxed: only that no two are the same matters.
             number: JOBS.fetch_add(1, Ordering::Relaxed),
-            function,
+            function: function.number,
             tag: options.tag,
             chunk: options.chunk,
             urgent: options.urgent || state.armed,
@@ -159,7 +174,7 @@ impl Job {
         let mut state = self.lock();
         state.settled.push_back(settled);
         state.unsettled -= 1;
-        self.is_over(&state)
+        state.is_over()
     }
 
     /// No more tasks come; true if the job is complete but for its callback.
@@ -167,11 +182,12 @@ impl Job {
         let mut state = self.lock();
         let first = !state.input_ended;
         state.input_ended = true;
-        first && self.is_over(&state)
+        first && state.is_over()
     }
 
-    fn is_over(&self, state: &JobState) -> bool {
-        state.input_ended && state.unsettled == 0
+    /// The function, while there are tasks to come or to settle.
+    pub(super) fn function(&self) -> Option<Arc<Function>> {
+        self.lock().function.clone()
     }
 
     /// Whether a thread asks the source now.

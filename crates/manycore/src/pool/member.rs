@@ -3,13 +3,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::functions::Function;
 use super::job::Job;
-use crate::Result;
 use crate::channel::link::ParentEnd;
 use crate::channel::{Head, Kind, Message, OwnedPayload, Payload};
+use crate::memory::Descriptor;
 use crate::process::Child;
 use crate::process::watch::Watch;
+use crate::{Error, Result};
 
 /// A task on its way: made, and without outcome.
 #[derive(Clone)]
@@ -22,13 +22,16 @@ pub(super) struct Unit {
     pub(super) number: u64,
     /// How many workers have ended by themselves when they should have started it.
     pub(super) refusals: u32,
+    /// What goes with its payload, once that is in its worker's ring.
+    pub(super) descriptors: Vec<Descriptor>,
 }
 
 impl Unit {
     /// Makes the next task of a job, if it takes more.
     pub(super) fn next(job: &Arc<Job>, items: usize) -> Option<Self> {
         let (index, first_item) = job.make_task(items)?;
-        Some(Self { job: Arc::clone(job), index, items, first_item, number: 0, refusals: 0 })
+        let (job, descriptors) = (Arc::clone(job), Vec::new());
+        Some(Self { job, index, items, first_item, number: 0, refusals: 0, descriptors })
     }
 }
 
@@ -100,6 +103,7 @@ impl Member {
             self.last += 1;
             unit.number = self.last;
             unit.job.set_sent(true);
+            unit.descriptors = payload.descriptors.to_vec();
             self.units.push_back(unit);
             return Ok(Ok(()));
         }
@@ -117,13 +121,13 @@ impl Member {
 
     fn send_records(&mut self, unit: &Unit, payload: &Payload<'_>) -> Result<bool> {
         let job = &unit.job;
-        if !self.define(&job.function)? {
+        if !self.known.contains(&job.function) && !self.define(job)? {
             return Ok(false);
         }
         let head = Head {
             tag: job.tag,
             urgent: job.urgent,
-            function: job.function.number,
+            function: job.function,
             task: self.last + 1,
             value: job.number,
             ..Head::new(Kind::Task)
@@ -131,13 +135,13 @@ impl Member {
         self.end.send(head, payload)
     }
 
-    /// Makes the function known to the worker; false if there is no room now.
-    fn define(&mut self, function: &Function) -> Result<bool> {
-        if self.known.contains(&function.number) {
-            return Ok(true);
-        }
+    /// Makes a job's function known to the worker; false if there is no room now.
+    fn define(&mut self, job: &Job) -> Result<bool> {
+        let function = job.function().ok_or_else(|| Error::misuse("the job has ended"))?;
         let head = Head { function: function.number, ..Head::new(Kind::Define) };
-        let sent = self.end.send(head, &Payload { body: &[&function.body], buffers: &[] })?;
+        let descriptors = &function.descriptors;
+        let payload = Payload { body: &[&function.body], descriptors, ..Payload::default() };
+        let sent = self.end.send(head, &payload)?;
         if sent {
             self.known.insert(function.number);
         }
@@ -173,12 +177,13 @@ impl Member {
         let mut payloads: VecDeque<_> = self.end.unstarted().unwrap_or_default().into();
         let mut started = Vec::new();
         let mut unstarted = Vec::new();
-        for unit in self.units.drain(..) {
+        for mut unit in self.units.drain(..) {
             match payloads.front() {
                 Some((head, _)) if head.task == unit.number => {
                     let (_, payload) = payloads.pop_front().unwrap_or_else(|| unreachable!());
                     unit.job.set_sent(false);
-                    unstarted.push((unit, payload));
+                    let descriptors = std::mem::take(&mut unit.descriptors);
+                    unstarted.push((unit, payload.with_descriptors(descriptors)));
                 }
                 _ => started.push(unit),
             }

@@ -24,6 +24,7 @@ pub use crate::channel::link::Seat;
 use self::inner::Inner;
 use self::job::Job;
 use crate::channel::Payload;
+use crate::memory::Descriptor;
 use crate::process::{Child, ExitStatus};
 use crate::{Error, Result};
 
@@ -175,8 +176,18 @@ impl RawPool {
     ///
     /// The pool belongs to another process.
     pub fn function(&self, body: &[u8]) -> Result<Arc<Function>> {
+        self.function_with(body, &[])
+    }
+
+    /// As [`Self::function`], for an encoding that names descriptors. They are kept open as long
+    /// as somebody has the function.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::function`].
+    pub fn function_with(&self, body: &[u8], with: &[Descriptor]) -> Result<Arc<Function>> {
         self.inner.check_process()?;
-        Ok(self.inner.lock().functions.intern(body))
+        Ok(self.inner.lock().functions.intern(body, with))
     }
 
     /// Opens a job to which tasks are given one by one.
@@ -186,7 +197,7 @@ impl RawPool {
     /// The pool does not run ([`Error::is_misuse`]) or belongs to another process.
     pub fn open(&self, function: Arc<Function>, options: JobOptions) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, None, true, options));
+        let job = Arc::new(Job::new(&function, None, true, options));
         self.inner.open(&job);
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
@@ -203,7 +214,7 @@ impl RawPool {
         options: JobOptions,
     ) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, None, false, options));
+        let job = Arc::new(Job::new(&function, None, false, options));
         self.inner.call(&job, payload)?;
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }
@@ -221,7 +232,7 @@ impl RawPool {
         options: JobOptions,
     ) -> Result<JobHandle> {
         self.inner.check_running()?;
-        let job = Arc::new(Job::new(function, Some(source), false, options));
+        let job = Arc::new(Job::new(&function, Some(source), false, options));
         self.inner.add_source(&job);
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
     }

@@ -53,7 +53,9 @@ impl Inner {
         self.bury();
         self.heed_refusal();
         self.rehire();
-        if !self.hall.is_attended() {
+        if self.hall.is_attended() {
+            self.release_descriptors();
+        } else {
             self.pump();
         }
     }
@@ -109,6 +111,7 @@ impl Inner {
         let state = self.lock();
         state.next_callback(job).is_some()
             || state.refused.is_some()
+            || state.has_ended_descriptors()
             || (!self.hall.is_attended() && state.has_work())
     }
 

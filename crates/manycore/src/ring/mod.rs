@@ -59,6 +59,12 @@ impl Producer {
         self.load_head()
     }
 
+    /// Where the next record goes: one that was pushed before has been taken once `released` is
+    /// here.
+    pub(crate) fn position(&self) -> u64 {
+        self.tail
+    }
+
     fn place(&self, position: u64) -> usize {
         (position % self.memory.capacity() as u64) as usize
     }
@@ -116,6 +122,11 @@ impl Consumer {
         // Relaxed: only this side writes it. Not 0 for the heir of a dead consumer.
         let head = memory.header().head.position.load(Ordering::Relaxed);
         Self { memory, head, next: head }
+    }
+
+    /// Where the next record is taken.
+    pub(crate) fn position(&self) -> u64 {
+        self.head
     }
 
     /// Whether there is a record to take.

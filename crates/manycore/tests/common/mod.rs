@@ -2,15 +2,16 @@
 //! a check that nothing is left behind.
 
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use manycore::StartMethod;
-use manycore::channel::Payload;
+use manycore::channel::{Message, Payload};
+use manycore::memory::Block;
 use manycore::pool::{
     FaceError, Function, JobHandle, JobOptions, Order, Outcome, RawPool, Seat, Settings, Settled,
     Spawner, Task, Worker,
@@ -232,7 +233,7 @@ impl Bytes {
     }
 
     pub(crate) fn call_with(&self, name: &str, body: &[u8], options: JobOptions) -> JobHandle {
-        let payload = Payload { body: &[body], buffers: &[] };
+        let payload = Payload { body: &[body], ..Payload::default() };
         self.raw.call(self.function(name), &payload, options).unwrap()
     }
 
@@ -374,8 +375,6 @@ pub(crate) fn entry() {
     }
 }
 
-use std::os::fd::AsFd;
-
 fn numbers(variable: &str) -> Option<Vec<i32>> {
     let numbers = std::env::var(variable).ok()?;
     // SAFETY: the other thread of this process only waits for this one.
@@ -406,7 +405,7 @@ fn serve_tasks(seat: Seat, mood: u8) {
     }
     let mut worker = Worker::new(seat).unwrap();
     if mood == Mood::Refuses as u8 {
-        retry(|| worker.refuse(&Payload { body: &[b"no mood"], buffers: &[] }));
+        retry(|| worker.refuse(&Payload { body: &[b"no mood"], ..Payload::default() }));
         return;
     }
     let mut functions = std::collections::HashMap::new();
@@ -415,7 +414,8 @@ fn serve_tasks(seat: Seat, mood: u8) {
         match worker.try_next().unwrap() {
             None => retry(|| worker.wait()),
             Some(Order::Define { function, body }) => {
-                functions.insert(function, String::from_utf8(body.body().to_vec()).unwrap());
+                let name = String::from_utf8(body.body().to_vec()).unwrap();
+                functions.insert(function, (name, body));
             }
             Some(Order::Forget { function }) => drop(functions.remove(&function).unwrap()),
             Some(Order::Run(task)) => run(&mut worker, &task, &functions[&task.function]),
@@ -424,17 +424,24 @@ fn serve_tasks(seat: Seat, mood: u8) {
     }
 }
 
-fn run(worker: &mut Worker, task: &Task, function: &str) {
+fn run(worker: &mut Worker, task: &Task, (function, definition): &(String, Message)) {
     let body = task.body.body().to_vec();
     let (name, rest) = function.split_once(' ').unwrap_or((function, ""));
     let reply = |worker: &mut Worker, raised, body: &[u8]| {
-        retry(|| worker.reply(task, raised, 7, &Payload { body: &[body], buffers: &[] }));
+        retry(|| worker.reply(task, raised, 7, &Payload { body: &[body], ..Payload::default() }));
     };
     match name {
         "echo" => {
             let views: Vec<Vec<u8>> = task.body.buffers().map(|view| view.to_vec()).collect();
             let buffers: Vec<&[u8]> = views.iter().map(Vec::as_slice).collect();
-            retry(|| worker.reply(task, false, 7, &Payload { body: &[&body], buffers: &buffers }));
+            retry(|| {
+                worker.reply(
+                    task,
+                    false,
+                    7,
+                    &Payload { body: &[&body], buffers: &buffers, ..Payload::default() },
+                )
+            });
         }
         "pid" => reply(worker, false, &std::process::id().to_le_bytes()),
         "raise" => reply(worker, true, &body),
@@ -453,7 +460,9 @@ fn run(worker: &mut Worker, task: &Task, function: &str) {
             // SAFETY: a plain system call with a pointer to a local.
             assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
             let status = [status as u8];
-            retry(|| worker.reply(task, false, 7, &Payload { body: &[&status], buffers: &[] }));
+            retry(|| {
+                worker.reply(task, false, 7, &Payload { body: &[&status], ..Payload::default() })
+            });
         }
         // From now on this worker can receive no descriptor.
         "deaf" => {
@@ -474,8 +483,92 @@ fn run(worker: &mut Worker, task: &Task, function: &str) {
             spin(Duration::from_micros(u64::from(body[0])));
             reply(worker, false, &body);
         }
+        // Counts in shared memory that came with the task, or with the function.
+        "count" => {
+            count(&task.body, &body);
+            reply(worker, false, &footprint());
+        }
+        "count-in" => {
+            let place = [function.rsplit(' ').nth(1), function.rsplit(' ').next()];
+            let words = place.map(|word| word.unwrap().parse::<u64>().unwrap().to_le_bytes());
+            count(definition, words.as_flattened());
+            reply(worker, false, &footprint());
+        }
+        // Writes to the descriptor that came with the task.
+        "write" => {
+            let fd = task.body.descriptors()[0].descriptor().unwrap();
+            let mut file = std::fs::File::from(fd.as_fd().try_clone_to_owned().unwrap());
+            file.write_all(&body).unwrap();
+            drop(file);
+            reply(worker, false, &[]);
+        }
+        // Tells which descriptors have come.
+        "came" => {
+            let all = task.body.descriptors();
+            let came = all.iter().filter(|received| received.descriptor().is_ok()).count();
+            reply(worker, false, &(came as u64).to_le_bytes());
+        }
+        // Makes a block and gives it away.
+        "give" => {
+            let block = Block::new(64).unwrap();
+            cell(&block).store(number(&body), Ordering::Relaxed);
+            let (descriptor, offset, _) = block.share_descriptor().unwrap();
+            let place = [descriptor.id(), offset as u64].map(u64::to_le_bytes);
+            let body: &[&[u8]] = &[place.as_flattened()];
+            let payload = Payload { body, descriptors: &[descriptor], ..Payload::default() };
+            retry(|| worker.reply(task, false, 7, &payload));
+        }
+        // From now on this worker has room for so many descriptors more.
+        "room" => {
+            limit_descriptors(next_descriptor() + number(&body));
+            reply(worker, false, &[]);
+        }
         _ => panic!("no function {function}"),
     }
+}
+
+/// The block at a place, which is the name of a descriptor and an offset, in a message.
+pub(crate) fn block_in(message: &Message, place: &[u8]) -> Block {
+    let (id, offset) = (number(&place[..8]), number(&place[8..]));
+    let received = message.descriptors().iter().find(|one| one.id() == id).expect("a name");
+    received.block(offset as usize, 64).unwrap()
+}
+
+pub(crate) fn cell(block: &Block) -> &AtomicU64 {
+    // SAFETY: these tests use each block's first word as this and nothing else.
+    unsafe { block.get() }
+}
+
+fn count(message: &Message, place: &[u8]) {
+    cell(&block_in(message, place)).fetch_add(1, Ordering::Relaxed);
+}
+
+/// The number that the next descriptor of this process gets.
+fn next_descriptor() -> u64 {
+    std::fs::File::open("/").map_or_else(|_| limits().rlim_cur, |file| file.as_raw_fd() as u64)
+}
+
+fn limits() -> libc::rlimit {
+    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a plain system call with a pointer to a local.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) }, 0);
+    limits
+}
+
+fn limit_descriptors(most: u64) {
+    let limits = libc::rlimit { rlim_cur: most, ..limits() };
+    // SAFETY: a plain system call with a pointer to a local.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits) }, 0);
+}
+
+/// How many descriptors and mappings this process has.
+fn footprint() -> Vec<u8> {
+    let counts = [entries("/proc/self/fd"), mappings(std::process::id())];
+    counts.map(|count| (count as u64).to_le_bytes()).concat()
+}
+
+pub(crate) fn number(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().unwrap())
 }
 
 pub(crate) fn spin(time: Duration) {

@@ -1,11 +1,12 @@
 //! The file in memory that takes what does not fit into the ring.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 
 use super::ring::no_memory;
 use super::state::{Taken, Written};
+use crate::memory::Descriptor;
 use crate::sys::{file, memory};
 use crate::{Error, Result};
 
@@ -21,7 +22,7 @@ const AHEAD: usize = 16 << 10;
 
 /// An append-only file whose beginning is given back. Who may touch what is as for the ring.
 pub(super) struct Log {
-    fd: OwnedFd,
+    fd: Descriptor,
     /// Only tried, never waited for: in a fork it may be held by a thread that is not there.
     ahead: Mutex<Ahead>,
 }
@@ -40,11 +41,15 @@ impl Log {
     ///
     /// The system is out of descriptors or memory.
     pub(super) fn new() -> Result<Self> {
-        memory::create_growing().map(Self::attach)
+        memory::create_growing().map(|fd| Self::of(Descriptor::new(fd)))
     }
 
-    pub(super) fn attach(fd: OwnedFd) -> Self {
+    pub(super) fn of(fd: Descriptor) -> Self {
         Self { fd, ahead: Mutex::default() }
+    }
+
+    pub(super) fn descriptor(&self) -> &Descriptor {
+        &self.fd
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

@@ -8,6 +8,7 @@ pub(crate) mod lifeline;
 pub(crate) mod liveness;
 pub(crate) mod memory;
 pub(crate) mod poll;
+pub(crate) mod private;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;

@@ -1,0 +1,84 @@
+use std::os::fd::AsFd;
+
+use super::*;
+use crate::memory::Descriptor;
+use crate::sys::memory;
+
+fn link() -> (ParentEnd, WorkerEnd) {
+    let (parent, seat) = ParentEnd::new(&Hall::new().unwrap()).unwrap();
+    (parent, WorkerEnd::new(seat).unwrap())
+}
+
+fn copies_of(open: &OwnedFd, count: usize) -> Vec<Descriptor> {
+    (0..count).map(|_| Descriptor::copy_of(open.as_fd()).unwrap()).collect()
+}
+
+fn payload(descriptors: &[Descriptor]) -> Payload<'_> {
+    Payload { descriptors, ..Payload::default() }
+}
+
+/// Sends one message for each descriptor until there is no room; how many went.
+fn send_until_full(parent: &mut ParentEnd, descriptors: &[Descriptor]) -> usize {
+    let mut send = |one| parent.send(Head::new(Kind::Define), &payload(one)).unwrap();
+    descriptors.chunks(1).take_while(|one| send(one)).count()
+}
+
+#[test]
+fn a_full_socket_is_taken_in_by_who_reads_the_ring() {
+    let open = memory::create(1).unwrap();
+    let (mut parent, mut worker) = link();
+    let all = copies_of(&open, 2000);
+    let mut sent = send_until_full(&mut parent, &all);
+    assert!(sent > 10 && sent < all.len(), "{sent} went");
+    assert_eq!(send_until_full(&mut parent, &all[sent..]), 0);
+    let mut received = 0;
+    while sent < all.len() {
+        while let Some(message) = worker.receive().unwrap() {
+            assert!(message.descriptors()[0].descriptor().is_ok());
+            received += 1;
+        }
+        assert_eq!(received, sent);
+        // Without the request nobody would tell the parent that there is room.
+        let told = parent.receive().unwrap().expect("a word that there is room");
+        assert_eq!(told.head.kind, Kind::TakenIn);
+        sent += send_until_full(&mut parent, &all[sent..]);
+    }
+}
+
+#[test]
+fn a_worker_goes_on_when_its_parent_has_read() {
+    let open = memory::create(1).unwrap();
+    let (mut parent, mut worker) = link();
+    let all = copies_of(&open, 2000);
+    let mut sent = 0;
+    while sent < all.len() {
+        let released = worker.released();
+        while sent < all.len()
+            && worker.send(Head::new(Kind::Ready), &payload(&all[sent..=sent])).unwrap()
+        {
+            sent += 1;
+        }
+        while parent.receive().unwrap().is_some() {}
+        assert_ne!(worker.released(), released, "what a worker without room waits for");
+    }
+}
+
+#[test]
+fn descriptors_that_end_are_forgotten_once_they_were_named() {
+    let open = memory::create(1).unwrap();
+    let (mut parent, mut worker) = link();
+    let (kept, gone) = (copies_of(&open, 1), copies_of(&open, 1));
+    assert!(parent.send(Head::new(Kind::Define), &payload(&gone)).unwrap());
+    assert!(parent.send(Head::new(Kind::Define), &payload(&kept)).unwrap());
+    drop(gone);
+    assert!(parent.has_ended_descriptors());
+    parent.release_descriptors();
+    assert!(!parent.has_ended_descriptors());
+    let first = worker.receive().unwrap().unwrap();
+    let id = first.descriptors()[0].id();
+    assert!(worker.receive().unwrap().is_some() && worker.receive().unwrap().is_none());
+    // Whoever has the message has the descriptor.
+    assert!(first.descriptors()[0].descriptor().is_ok());
+    assert!(worker.receiver.mail.descriptor(id).is_err());
+    assert!(worker.receiver.mail.descriptor(kept[0].id()).is_ok());
+}
