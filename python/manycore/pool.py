@@ -89,6 +89,9 @@ class _Staff:
                 self.processes.remove(process)
                 _stdlib.util.debug("cleaning up worker %s", pid)
 
+    def over(self) -> None:
+        """Nothing is left of the pool."""
+
     def join(self) -> None:
         """Waits for the processes that have been told to end."""
         for process in list(self.processes):
