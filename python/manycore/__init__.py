@@ -6,7 +6,7 @@ with ``python -m manycore program.py``.
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+import typing
 
 # First of all: it decides what the other modules are.
 from . import _choice as _choice  # isort: split
@@ -20,7 +20,7 @@ from ._errors import OwnerDied, RemoteError
 from ._install import install
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from ._broken import WorkerDied
 
 __version__ = _choice.version()
@@ -132,7 +132,7 @@ if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     # Its base is in concurrent.futures, which costs more to import than all of this package.
     if name == "WorkerDied":
         from ._broken import WorkerDied
