@@ -30,6 +30,8 @@ test: $(VENV)/.built ## all tests: the engine, its models, the Python package, e
 	@echo "cargo test -p manycore:"
 	@grep '^test result' $(LOG)
 
+PACKAGES := $(VENV)/packages
+
 # The Pythons to test on: commands, one a line.
 find_pythons = $(BIN)/python -m tests.cpython.pythons
 THIS = $(shell $(BIN)/python -c 'import sys; print("{}.{}".format(*sys.version_info))')
@@ -44,6 +46,10 @@ test-all-pythons: $(VENV)/.built ## our tests and the interpreter's own on every
 	$(find_pythons) $(VERSIONS) | $(BIN)/python -m tests.cpython.ours $(ARGS)
 	$(find_pythons) $(VERSIONS) | $(run_cpython)
 
+.PHONY: test-packages
+test-packages: $(VENV)/.built $(PACKAGES)/.ready ## well-known packages, with the interpreter alone and on manycore; CASES="black scipy"
+	$(PACKAGES)/bin/python -m tests.packages $(CASES)
+
 .PHONY: debian-root
 debian-root: ## Python 3.14 and 3.15 with their tests, from Debian; needs debootstrap and root
 	mkdir -p $(VENV)/roots
@@ -57,7 +63,7 @@ model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes 
 		| awk '{ print; fflush() } /^test .* ok$$/ { ok = 1 } END { exit !ok }' # no model is no success
 
 .PHONY: lint
-lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, and the rules between the layers
+lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, stubtest, and the rules between the layers
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check
@@ -88,6 +94,14 @@ $(VENV)/.requirements: requirements-dev.txt requirements-test.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# Finds manycore here, as it is, and has every process noted; see tests/packages/hook.
+$(PACKAGES)/.ready: tests/packages/requirements.txt
+	$(PYTHON) -m venv $(PACKAGES)
+	$(PACKAGES)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	printf '%s\n' '$(abspath python)' '$(abspath tests/packages/hook)' 'import started_processes' \
+		> "$$($(PACKAGES)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/manycore.pth"
 	touch $@
 
 $(VENV)/.built: $(VENV)/.requirements $(SOURCES)

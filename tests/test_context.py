@@ -239,3 +239,42 @@ def test_executor_takes_our_context(ctx):
 
     with ProcessPoolExecutor(2, mp_context=ctx) as executor:
         assert list(executor.map(abs, [-1, 2, -3])) == [1, 2, 3]
+
+
+PRELOAD = """
+import sys
+import manycore
+
+def child():
+    print("child", flush=True)
+
+if __name__ == "__main__":
+    manycore.set_start_method("forkserver")
+    manycore.set_forkserver_preload(["nothing_of_this_name"], on_error=sys.argv[1])
+    process = manycore.Process(target=child)
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize(
+    ("on_error", "stdout", "stderr"),
+    [
+        ("ignore", "child\n0\n", ""),
+        ("warn", "child\n0\n", "ImportWarning: Failed to preload module 'nothing_of_this_name'"),
+        ("fail", "", "BrokenPipeError: the socket is closed\nThe fork server has ended"),
+        ("shout", "", "ValueError: on_error must be 'ignore', 'warn', or 'fail', not 'shout'"),
+    ],
+)
+def test_preload_that_fails(tmp_path, on_error, stdout, stderr):
+    script = tmp_path / "script.py"
+    script.write_text(PRELOAD)
+    command = [sys.executable, "-W", "default::ImportWarning", script, on_error]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == stdout
+    assert stderr in done.stderr
+    if on_error == "fail":
+        assert "ModuleNotFoundError: No module named 'nothing_of_this_name'" in done.stderr
+    elif not stderr:
+        assert done.stderr == ""

@@ -216,6 +216,32 @@ def test_keyboard_interrupt(tmp_path):
     assert "KeyboardInterrupt" in result.stderr
 
 
+@pytest.mark.parametrize("form", ["{}", "./{}", "../work/{}"])
+@pytest.mark.parametrize("what", ["script.py", "directory", "absent.py"])
+def test_relative_path_is_as_in_a_plain_run(tmp_path, form, what):
+    work = tmp_path / "work"
+    (work / "directory").mkdir(parents=True)
+    for path in (work / "script.py", work / "directory" / "__main__.py"):
+        path.write_text("import sys\nprint(sys.argv, sys.path[0], __file__)\n1 / 0\n")
+    command = [form.format(what), "argument"]
+    plain = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=work)
+    ours = launch(*command, cwd=work)
+    assert ours.stdout == plain.stdout
+    assert str(work) in ours.stdout + ours.stderr
+    if what != "directory":  # runpy's frames are not shown
+        assert ours.stderr == plain.stderr
+
+
+def test_the_working_directory_may_be_gone(tmp_path, program):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = 'cd "$1" && rmdir "$1" && exec "$2" -m manycore "$3"'
+    arguments = [str(gone), sys.executable, str(program)]
+    result = subprocess.run(["sh", "-c", script, "sh", *arguments], capture_output=True, text=True)
+    assert result.stderr == ""
+    assert result.stdout.splitlines()[0].endswith("manycore [] True 0")
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["--start-method", "thread", "x.py"], ["-m"], ["-c"], ["-m", "-c", "x"]]
 )

@@ -38,8 +38,8 @@ def leave(code):
     sys.exit(code)
 
 
-def make_lambda(_):
-    return lambda: 1
+def make_lock(_):
+    return threading.Lock()
 
 
 def total(array):
@@ -311,18 +311,19 @@ def test_an_exception_that_cannot_be_unpickled(pool):
 
 
 def test_what_cannot_be_pickled_fails_its_call_only(pool):
-    with pytest.raises((AttributeError, TypeError, ValueError), match=r"lambda|pickle"):
-        pool.apply(lambda: 1)
-    result = pool.apply_async(square, (lambda: 1,))
-    with pytest.raises((AttributeError, TypeError, ValueError), match=r"lambda|pickle"):
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
+        pool.apply(lock.acquire)
+    result = pool.apply_async(square, (lock,))
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
         result.get(30)
-    with pytest.raises((AttributeError, TypeError, ValueError), match=r"lambda|pickle"):
-        pool.map(square, [1, lambda: 1])
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
+        pool.map(square, [1, lock])
     with pytest.raises(multiprocessing.pool.MaybeEncodingError, match="Error sending result"):
-        pool.apply(make_lambda, (1,))
-    results = pool.imap(square, [1, lambda: 1, 3])
+        pool.apply(make_lock, (1,))
+    results = pool.imap(square, [1, lock, 3])
     assert next(results) == 1
-    with pytest.raises((AttributeError, TypeError, ValueError)):
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock'"):
         next(results)
     assert next(results) == 9
 
@@ -534,20 +535,6 @@ def test_a_forked_copy_is_told_at_once(pool):
         os._exit(3)
     assert os.waitpid(pid, 0)[1] == 0
     assert pool.apply(square, (2,)) == 4
-
-
-def test_an_unguarded_script_is_told(tmp_path):
-    script = tmp_path / "unguarded.py"
-    script.write_text(
-        textwrap.dedent("""
-            import manycore
-            def f(x): return x
-            print(manycore.get_context("spawn").Pool(2).map(f, [1, 2]))
-        """)
-    )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=50)
-    assert done.returncode != 0
-    assert "if __name__ == '__main__':" in done.stderr
 
 
 def test_leaving_the_interpreter_with_a_busy_pool(tmp_path, start_method):

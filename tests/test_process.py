@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -323,14 +324,44 @@ def put_len(queue, payload):
 
 
 def test_unpicklable_target_leaves_nothing(ctx, start_method):
-    process = ctx.Process(target=lambda: None)
+    process = ctx.Process(target=abs, args=(threading.Lock(),))
     if start_method == "fork":
         process.start()
         process.join()
-        assert process.exitcode == 0
+        assert process.exitcode == 1
     else:
-        with pytest.raises(Exception, match=r"pickle|local object"):
+        with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock' object"):
             process.start()
+
+
+def test_a_fork_does_not_wait_for_another_thread_s_import(tmp_path):
+    # In the standard library the child waits for ever for the end of that import.
+    (tmp_path / "slow.py").write_text("def early():\n    return 1\n\nimport halt\n")
+    (tmp_path / "halt.py").write_text("import sys\nsys.began.set()\nsys.done.wait()\n")
+    (tmp_path / "program.py").write_text(
+        textwrap.dedent("""
+            import importlib, manycore, sys, threading
+            sys.began, sys.done = threading.Event(), threading.Event()
+            def child(queue):
+                import slow
+                queue.put(slow.early())
+            thread = threading.Thread(target=importlib.import_module, args=("slow",))
+            thread.start()
+            sys.began.wait()
+            ctx = manycore.get_context("fork")
+            queue = ctx.SimpleQueue()
+            process = ctx.Process(target=child, args=(queue,))
+            process.start()
+            print(queue.get())
+            process.join()
+            sys.done.set()
+            thread.join()
+            print("slow" in sys.modules, process.exitcode)
+        """)
+    )
+    command = [sys.executable, "-W", "ignore", tmp_path / "program.py"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1\nTrue 0\n", "")
 
 
 def test_signal_ends_join(ctx):

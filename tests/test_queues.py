@@ -6,7 +6,7 @@ import time
 
 import manycore
 import pytest
-from manycore.queues import Queue
+from manycore.queues import JoinableQueue, Queue
 
 
 def run(ctx, target, *args):
@@ -246,3 +246,61 @@ def test_is_a_queue_of_the_standard_library():
 
     assert isinstance(manycore.Queue(), queues.Queue)
     assert manycore.queues.Queue[int].__origin__ is Queue
+
+
+class Sending(Queue):
+    """Begins the feeder thread itself, as loky's queue does."""
+
+    def __init__(self, label, *, ctx):
+        super().__init__(4, ctx=ctx)
+        self.label = label
+
+    def _start_thread(self):
+        self.label += " started"
+        super()._start_thread()
+
+    def __getstate__(self):
+        return (*super().__getstate__(), self._rlock, self._wlock, self.label)
+
+    def __setstate__(self, state):
+        *state, self._rlock, self._wlock, self.label = state
+        super().__setstate__(tuple(state))
+
+
+class JoinableSending(JoinableQueue):
+    started = False
+
+    def _start_thread(self):
+        self.started = True
+        super()._start_thread()
+
+
+def answer(q, back):
+    back.put((q.get(), q.label))
+    back.close()
+    back.join_thread()
+    os._exit(0 if back.label == "back started" else 1)
+
+
+def test_subclass_with_a_feeder_thread_of_its_own(ctx):
+    q, back = Sending("there", ctx=ctx), Sending("back", ctx=ctx)
+    process = run(ctx, answer, q, back)
+    q.put({"an": "item"})
+    assert q.label == "there started"
+    assert back.get() == ({"an": "item"}, "there")
+    end(process)
+    for each in (q, back):
+        each.close()
+        each.join_thread()
+
+
+def test_joinable_subclass_with_a_feeder_thread_of_its_own(ctx):
+    q = JoinableSending(ctx=ctx)
+    process = run(ctx, work, q, 3)
+    for item in range(3):
+        q.put(item)
+    q.join()
+    assert q.started
+    end(process)
+    q.close()
+    q.join_thread()

@@ -549,3 +549,33 @@ def test_registered_reducers_count(pool):
         assert pool.apply(same, (Local(),)) == (9,)
     finally:
         del manycore.reducer.ForkingPickler._extra_reducers[Local]
+
+
+def test_in_a_closure(ctx, pool):
+    value, lock, (reader, writer) = ctx.Value("q"), ctx.Lock(), manycore.Pipe(False)
+
+    class Local:
+        def __init__(self):
+            self.lock = lock
+
+    local = Local()
+
+    def pay(amount):
+        with local.lock:
+            value.value += amount
+            writer.send(amount)
+        return len(os.listdir("/proc/self/fd"))
+
+    with reader, writer:
+        open_after = {pool.apply(pay, (1,)) for _ in range(50)}
+        assert len(open_after) <= 2
+        pool.map(pay, range(100))
+        assert value.value == 50 + sum(range(100))
+        assert sorted(reader.recv() for _ in range(150)) == sorted([1] * 50 + list(range(100)))
+
+    def make():
+        return lambda: lock
+
+    assert lock.acquire()
+    assert not pool.apply(make)().acquire(block=False)
+    lock.release()

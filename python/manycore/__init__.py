@@ -4,7 +4,9 @@
 with ``python -m manycore program.py``.
 """
 
+import importlib
 import sys
+from types import ModuleType
 
 # First of all: it decides what the other modules are.
 from . import _choice as _choice  # isort: split
@@ -53,6 +55,27 @@ parent_process = _context.parent_process
 set_executable = _context.set_executable
 set_forkserver_preload = _context.set_forkserver_preload
 set_start_method = _context.set_start_method
+
+#: Submodules that are there without an import of their own once a program has used something.
+_SUBMODULES = frozenset(
+    (
+        "connection",
+        "dummy",
+        "forkserver",
+        "futures",
+        "heap",
+        "managers",
+        "pool",
+        "queues",
+        "resource_sharer",
+        "resource_tracker",
+        "shared_memory",
+        "sharedctypes",
+        "spawn",
+        "synchronize",
+        "util",
+    )
+)
 
 SUBDEBUG = 5
 SUBWARNING = 25
@@ -104,3 +127,10 @@ __all__ = [
 # Pickles made under spawn name the main module so; it has to resolve in the parent, too.
 if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # In the standard library it depends on what was used before whether they are there.
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

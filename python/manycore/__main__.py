@@ -87,6 +87,7 @@ def _run_command(source: str) -> None:
 def _run_directory(path: str) -> None:
     # A directory or an archive with a `__main__.py`.
     sys.argv[0] = path
+    path = _absolute(path)
     if sys.flags.safe_path:
         sys.path.insert(0, path)
     else:
@@ -97,10 +98,11 @@ def _run_directory(path: str) -> None:
 
 def _run_script(path: str) -> None:
     sys.argv[0] = path
+    path = _absolute(path)
     if not sys.flags.safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(path))
     try:
-        with io.open_code(os.path.abspath(path)) as file:
+        with io.open_code(path) as file:
             source = file.read()
     except OSError as error:
         reason = f"[Errno {error.errno}] {error.strerror}"
@@ -112,6 +114,16 @@ def _run_script(path: str) -> None:
     if sys.version_info < (3, 15):
         module.__dict__["__cached__"] = None
     _run(lambda: exec(compile(source, path, "exec", dont_inherit=True), module.__dict__))
+
+
+def _absolute(path: str) -> str:
+    # As the interpreter does it: nothing else is changed, and an absolute path needs no directory.
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except OSError:
+        return path
 
 
 def _new_main() -> types.ModuleType:

@@ -23,6 +23,7 @@ __all__ = [
     "fork",
     "is_pickling_message",
     "lifeline",
+    "names_unknown",
     "poll",
     "received_block",
     "received_fd",
@@ -223,6 +224,9 @@ class Queue:
         """Only while a process is being started."""
     def __len__(self) -> int: ...
 
+def names_unknown(pickled: Buffer, peer: Any) -> bool:
+    """Whether a pickle may name something of the main module that the ``peer`` has not."""
+
 def is_pickling_message() -> bool:
     """Whether this thread pickles a pool's message."""
 
@@ -286,7 +290,9 @@ class Job:
 class Pool:
     """The work of a pool; ``staff`` has ``start(link, socket, hall) -> Child``, ``ended(pid)``."""
 
-    def __new__(cls, staff: Any, processes: int, max_tasks_per_worker: int | None) -> Self: ...
+    def __new__(
+        cls, staff: Any, processes: int, max_tasks_per_worker: int | None, peer: Any
+    ) -> Self: ...
     def apply(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]
     ) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import _engine, _stdlib
+from . import _engine, _peers, _stdlib
 
 __all__ = ["Seat", "rebuild_exception", "work"]
 
@@ -31,6 +31,7 @@ def work(
     initargs: tuple[Any, ...],
 ) -> None:
     """Runs in the worker process until the pool sends it home."""
+    _peers.become_worker()
     if initializer is None:
         prepare: Callable[[], object] = _nothing
     else:
@@ -48,8 +49,7 @@ def _report(exception: BaseException) -> bytes:
     name = f"{type(exception).__module__}.{type(exception).__qualname__}"
     try:
         carried = _stdlib.pool.ExceptionWithTraceback(exception, exception.__traceback__)
-        pickled = _stdlib.reduction.ForkingPickler.dumps(carried, pickle.HIGHEST_PROTOCOL)
-        travelling = bytes(pickled)
+        travelling = _peers.dumps(carried, _peers.parent or _peers.Peer())
     except Exception as error:  # noqa: BLE001 - the user's classes raise what they like
         travelling = None
         lines.append(f"(the exception itself could not be pickled: {error!r})\n")

@@ -10,7 +10,7 @@ import warnings
 from multiprocessing.process import current_process
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from . import _engine, _stdlib, popen_fork, popen_spawn_posix, spawn
+from . import _engine, _main, _stdlib, popen_fork, popen_spawn_posix, spawn
 from .context import OnError
 
 __all__ = [
@@ -128,10 +128,15 @@ class ForkServer:
 
     def _preparation(self) -> bytes:
         preparation = spawn.get_preparation_data("forkserver")
-        for private in ("authkey", "name", "log_to_stderr", "log_level"):
+        modules = self._preload_modules
+        if _main.stays_behind("forkserver"):
+            # The server would run it for all its children.
+            spawn.leave_main_behind(preparation)
+            modules = [*modules, "manycore._by_value"]
+        for private in ("main_stays_behind", "authkey", "name", "log_to_stderr", "log_level"):
             preparation.pop(private, None)
         dumps = _stdlib.reduction.pickle.dumps
-        what = (self._preload_modules, preparation, self._preload_on_error)
+        what = (modules, preparation, self._preload_on_error)
         pickled: bytes = dumps(what)
         return pickled
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from . import _engine, _stdlib
+from . import _engine, _peers, _stdlib
 from ._worker import Seat, work
 from .context import TimeoutError
 
@@ -53,6 +53,8 @@ class _Staff:
         initargs: Iterable[Any],
     ) -> None:
         self.context = context
+        #: What the workers know by name. It is the same for those that are started later.
+        self.peer = _peers.for_children(context.get_start_method())
         self.make_process = make_process
         self.initializer = initializer
         self.initargs = tuple(initargs)
@@ -66,6 +68,8 @@ class _Staff:
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         process._grace_ms = 0
+        process._peer = self.peer
+        self.peer.before_start()
         process.start()
         self.processes.append(process)
         _stdlib.util.debug("added worker")
@@ -137,7 +141,7 @@ class Pool(_original.Pool):
         self._maxtasksperchild = maxtasksperchild
         self._staff = _Staff(context, self.Process, initializer, initargs)
         try:
-            self._engine = _engine.Pool(self._staff, processes, maxtasksperchild)
+            self._engine = _engine.Pool(self._staff, processes, maxtasksperchild, self._staff.peer)
         except BaseException:
             _give_up(self._staff)
             raise

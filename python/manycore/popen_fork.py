@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -42,9 +44,11 @@ class Popen:
 
     def _launch(self, process_obj: BaseProcess) -> None:
         lifeline = _engine.lifeline()
+        _finish_import()
         sys.audit("os.fork")
         child = _fork()
         if child is None:
+            _forget_imports()
             run_child(lambda: self._bootstrap(process_obj, lifeline))
         self._started(child)
 
@@ -69,6 +73,10 @@ class Popen:
         if fd not in self._shared:
             self._shared[fd] = self.duplicate_for_child(fd)
         return self._shared[fd]
+
+    def forget_shared(self) -> None:
+        """What the child was to get is named anew."""
+        self._shared.clear()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, or None while the process runs."""
@@ -101,6 +109,28 @@ class Popen:
     def close(self) -> None:
         """Closes the sentinel."""
         self._child = None
+
+
+def _finish_import() -> None:
+    """Waits if another thread is just importing what the child will need whole."""
+    name = f"{__package__}._by_value"
+    if name in sys.modules:
+        importlib.import_module(name)
+
+
+def _forget_imports() -> None:
+    """Ends the imports that other threads had under way, which do not go on in this process.
+
+    Their locks would stay locked for ever. What there is of the modules is there to be used.
+    """
+    bootstrap: Any = importlib._bootstrap
+    for name, reference in list(bootstrap._module_locks.items()):
+        lock = reference()
+        if lock is not None and lock.owner not in (None, threading.get_ident()):
+            bootstrap._module_locks.pop(name, None)
+            spec: Any = getattr(sys.modules.get(name), "__spec__", None)
+            if spec is not None:
+                spec._initializing = False
 
 
 def _fork() -> _engine.Child | None:

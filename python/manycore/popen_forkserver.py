@@ -39,6 +39,11 @@ class Popen(popen_fork.Popen):
         self._fds.append(fd)
         return len(self._fds) - 1
 
+    def forget_shared(self) -> None:
+        """What the child was to get is named anew."""
+        super().forget_shared()
+        self._fds.clear()
+
     def _launch(self, process_obj: BaseProcess) -> None:
         data = popen_spawn_posix.pickle_for_child(self, process_obj)
         try:

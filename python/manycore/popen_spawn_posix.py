@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
-from . import _engine, _stdlib, popen_fork, spawn
+from . import _engine, _peers, _stdlib, popen_fork, spawn
 
 __all__ = ["Popen"]
 
@@ -40,6 +39,11 @@ class Popen(popen_fork.Popen):
         self._fds.append(fd)
         return fd
 
+    def forget_shared(self) -> None:
+        """What the child was to get is named anew."""
+        super().forget_shared()
+        self._fds.clear()
+
     def _launch(self, process_obj: BaseProcess) -> None:
         data = pickle_for_child(self, process_obj)
         try:
@@ -62,22 +66,28 @@ def pickle_for_child(popen: popen_fork.Popen, process_obj: BaseProcess) -> int:
     A file takes any amount at once: there is no pipe to fill up before the child reads.
     """
     preparation = spawn.get_preparation_data(process_obj._name)  # type: ignore[attr-defined]
-    buffer = io.BytesIO()
+    # A pool's workers are all alike, also those that its own thread starts.
+    peer = vars(process_obj).pop("_peer", None) or _peers.for_children(popen.method)
+    if peer.by_value:
+        spawn.leave_main_behind(preparation)
+    if popen.method == "forkserver":
+        # The server has the environment of its own start.
+        preparation["environ"] = dict(os.environb)
     set_spawning_popen(popen)  # type: ignore[arg-type]
     try:
-        _stdlib.reduction.dump(preparation, buffer)
-        _stdlib.reduction.dump(process_obj, buffer)
+        prepared = _stdlib.reduction.ForkingPickler.dumps(preparation)
+        pickled = _peers.dumps(process_obj, peer, popen.forget_shared)
     finally:
         set_spawning_popen(None)
-    return anonymous_file(buffer.getbuffer())
+    return anonymous_file(prepared, pickled)
 
 
-def anonymous_file(content: bytes | memoryview) -> int:
-    """A descriptor from which ``content`` can be read."""
+def anonymous_file(*parts: bytes | memoryview) -> int:
+    """A descriptor from which the parts can be read, one after the other."""
     fd = os.memfd_create("manycore-process")
     try:
         with open(fd, "wb", closefd=False) as file:
-            file.write(content)
+            file.writelines(parts)
         os.lseek(fd, 0, os.SEEK_SET)
     except BaseException:
         os.close(fd)

@@ -24,6 +24,11 @@ else:
     _Queue, _SimpleQueue = Plain(_stdlib.queues.Queue), Plain(_stdlib.queues.SimpleQueue)
 
 
+#: The standard library's feeder thread. Who writes it anew, as loky does, counts on all that the
+#: class has around it.
+_FEEDING = frozenset(("_feed", "_start_thread"))
+
+
 class _End:
     """What is left of a queue's pipe: something to close. The engine's queue has no descriptor."""
 
@@ -46,6 +51,16 @@ class Queue(_Queue[_T]):
         self._queue = _engine.Queue(maxsize)
         self._ignore_epipe = False
         self._open()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Puts a subclass that has a feeder thread of its own on the class that has one."""
+        super().__init_subclass__(**kwargs)
+        if not _FEEDING.isdisjoint(vars(cls)):
+            theirs: dict[type, type] = {
+                Queue: _stdlib.queues.Queue,
+                JoinableQueue: _stdlib.queues.JoinableQueue,
+            }
+            cls.__bases__ = tuple(theirs.get(base, base) for base in cls.__bases__)
 
     def _open(self) -> None:
         self._closed = False

@@ -8,6 +8,7 @@ from multiprocessing.process import BaseProcess, current_process
 from typing import TYPE_CHECKING, Any
 
 from . import _block, _engine, _install, _stdlib, context
+from . import _main as main_module
 
 __all__ = [
     "_main",
@@ -74,14 +75,37 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     return data
 
 
+def leave_main_behind(data: dict[str, Any]) -> None:
+    """Has the child not import the main module, but begin with an empty one."""
+    data.pop("init_main_from_name", None)
+    data.pop("init_main_from_path", None)
+    data["main_stays_behind"] = True
+
+
 def prepare(data: dict[str, Any]) -> None:
     """Brings this process into the parent's state, up to the import of the main module."""
     data = dict(data)
     if data.pop("manycore_installed", False):
         _install.install()
+    if (environ := data.pop("environ", None)) is not None:
+        _set_environ(environ)
+    empty_main = data.pop("main_stays_behind", False)
     if (method := data.pop("start_method", None)) is not None:
         context._default_context.set_start_method(method, force=True)
     _stdlib.spawn.prepare(data)
+    if empty_main:
+        # It must not be collected: what it holds is still in use.
+        old_main_modules.append(sys.modules["__main__"])
+        main_module.make_empty()
+
+
+def _set_environ(environ: dict[bytes, bytes]) -> None:
+    """Makes this the environment, also for what asks the C library."""
+    for name in os.environb.keys() - environ.keys():
+        del os.environb[name]
+    for name, value in environ.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
 
 
 def spawn_main(

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod arguments;
+mod by_value;
 mod connection;
 mod error;
 mod heap;
@@ -22,6 +23,8 @@ use pyo3::prelude::*;
 mod _engine {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::by_value::names_unknown;
     #[pymodule_export]
     use crate::connection::{poll, recv_bytes, send_bytes};
     #[pymodule_export]

@@ -73,6 +73,22 @@ impl Pickled {
         }
         self.with(|payload| (payload.body.concat(), payload.descriptors.to_vec()))
     }
+
+    /// The parts in which names can be, as opposed to long strings and buffers.
+    pub(crate) fn structure(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let long = self.pieces.iter().filter(|(at, piece)| {
+            let piece = slice(piece);
+            !announces(&self.bytes[..*at], piece.len())
+        });
+        std::iter::once(&self.bytes[..]).chain(long.map(|(_, piece)| slice(piece)))
+    }
+}
+
+/// Whether these bytes end with the length of a string or buffer of `len` bytes, which pickle
+/// writes apart from it if it is long.
+fn announces(before: &[u8], len: usize) -> bool {
+    before.ends_with(&(len as u64).to_le_bytes())
+        || u32::try_from(len).is_ok_and(|len| before.ends_with(&len.to_le_bytes()))
 }
 
 impl Encoded for Pickled {
@@ -189,9 +205,24 @@ pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
     dump_with(obj, &WITH_BUFFERS, true)
 }
 
-/// Pickles an object in one piece; with the descriptors that the pickle names.
-pub(crate) fn dump_in_band(obj: &Bound<'_, PyAny>) -> PyResult<(Vec<u8>, Vec<Descriptor>)> {
-    dump_with(obj, &IN_BAND, false).map(Pickled::into_parts)
+/// Pickles an object without buffers apart.
+pub(crate) fn dump_in_band(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+    dump_with(obj, &IN_BAND, false)
+}
+
+/// What `dump` writes into the sink that it is given, after the bytes that it returns.
+pub(crate) fn dump_with_prefix<'py>(
+    py: Python<'py>,
+    dump: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>>,
+) -> PyResult<Pickled> {
+    let sink = Bound::new(py, Sink { pickled: Mutex::default() })?;
+    let before = sharing::while_pickling(|| dump(sink.as_any()))?;
+    let mut pickled = sink.get().take();
+    pickled.bytes.splice(0..0, before.as_bytes().iter().copied());
+    for (at, _) in &mut pickled.pieces {
+        *at += before.as_bytes().len();
+    }
+    Ok(pickled)
 }
 
 fn dump_with(

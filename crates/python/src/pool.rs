@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::{PyDict, PyList, PySlice, PyTuple};
 
+use crate::by_value::Peer;
 use crate::error::{EngineError, ProcessError, TimeoutError, WorkerDied, deadline, wait};
 use crate::pickle::{self, Pickled};
 use crate::process::Child;
@@ -26,6 +27,8 @@ use crate::worker::{BY_NAME, Mode, is_by_name};
 #[pyclass(frozen, module = "manycore._engine", name = "Pool")]
 pub(crate) struct Pool {
     raw: RawPool,
+    /// The workers, as those who read what is pickled.
+    peer: Arc<Peer>,
     /// The function of the last call, if pickle knows it by its name: it need not be pickled
     /// again to know what it is.
     last: Mutex<Option<(Py<PyAny>, Arc<Function>)>>,
@@ -66,11 +69,12 @@ impl Pool {
         staff: Py<PyAny>,
         processes: usize,
         max_tasks_per_worker: Option<u64>,
+        peer: Py<PyAny>,
     ) -> PyResult<Self> {
         let settings = Settings { workers: processes, max_tasks_per_worker };
         // Workers are started by Python code on this thread: the GIL stays with it.
         let raw = RawPool::new(settings, Staff { staff }).map_err(face_error)?;
-        Ok(Self { raw, last: Mutex::new(None) })
+        Ok(Self { raw, peer: Arc::new(Peer::new(peer)), last: Mutex::new(None) })
     }
 
     /// Calls the function in a worker and waits for the result.
@@ -99,7 +103,7 @@ impl Pool {
             Err(Unsent::Engine(error)) => return Err(error),
             Ok(handle) => handle,
         };
-        Ok(Job::new(handle, false))
+        Ok(Job::new(handle, false, self))
     }
 
     /// Starts a job over a sequence: with `mode` "map", "starmap" or "item".
@@ -115,13 +119,14 @@ impl Pool {
         let mode = parse_mode(mode)?;
         let (function, tag) = match self.function(function, mode) {
             Ok(function) => function,
-            Err(error) => return Ok(Job::new(self.fail(error, callback)?, false)),
+            Err(error) => return Ok(Job::new(self.fail(error, callback)?, false, self)),
         };
         let len = items.bind(py).len()?;
-        let source = Box::new(Sequence { items, position: 0, len, mode });
+        let peer = Arc::clone(&self.peer);
+        let source = Box::new(Sequence { items, position: 0, len, mode, peer });
         let options = JobOptions { callback: callback.map(run_callback), chunk, tag };
         let handle = py.detach(|| self.raw.submit(function, source, options));
-        Ok(Job::new(handle.map_err(EngineError)?, mode != Mode::Item))
+        Ok(Job::new(handle.map_err(EngineError)?, mode != Mode::Item, self))
     }
 
     /// Opens a job to which items are pushed one by one.
@@ -130,7 +135,7 @@ impl Pool {
         let (function, tag) = self.function(function, mode)?;
         let options = JobOptions { tag, ..JobOptions::default() };
         let handle = self.raw.open(function, options).map_err(EngineError)?;
-        Ok(Job::new(handle, mode != Mode::Item))
+        Ok(Job::new(handle, mode != Mode::Item, self))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -157,8 +162,9 @@ impl Pool {
         self.raw.pids()
     }
 
-    /// The last function may know this pool.
+    /// The last function may know this pool, and so may what the workers are known to have.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.peer.object())?;
         match self.last.try_lock().ok().as_deref() {
             Some(Some((function, _))) => visit.call(function),
             _ => Ok(()),
@@ -171,9 +177,10 @@ impl Pool {
         if let Some(known) = self.last_function(function) {
             return Ok((known, mode.to_tag() | BY_NAME));
         }
-        let by_name = is_by_name(function);
-        let (body, descriptors) = pickle::dump_in_band(function)?;
-        let interned = self.raw.function_with(&body, &descriptors).map_err(EngineError)?;
+        let pickled = self.peer.dump_function(function)?;
+        let by_name = pickled.is_name && is_by_name(function);
+        let interned = self.raw.function_with(&pickled.bytes, &pickled.descriptors);
+        let interned = interned.map_err(EngineError)?;
         if by_name {
             let last = (function.clone().unbind(), Arc::clone(&interned));
             // What was there is dropped after the lock: that may run Python code.
@@ -202,8 +209,8 @@ impl Pool {
         let mode = if kwds.is_empty() { Mode::Args } else { Mode::Call };
         let pickled = self.function(function, mode).and_then(|(function, tag)| {
             let pickled = match mode {
-                Mode::Args => pickle::dump(args),
-                _ => pickle::dump(PyTuple::new(py, [args.as_any(), kwds.as_any()])?.as_any()),
+                Mode::Args => self.peer.dump(args),
+                _ => self.peer.dump(PyTuple::new(py, [args.as_any(), kwds.as_any()])?.as_any()),
             };
             Ok((function, tag, pickled?))
         });
@@ -279,16 +286,17 @@ struct Sequence {
     position: usize,
     len: usize,
     mode: Mode,
+    peer: Arc<Peer>,
 }
 
 impl Sequence {
     fn encode(&self, py: Python<'_>, to: usize) -> PyResult<Pickled> {
         let items = self.items.bind(py);
         if self.mode == Mode::Item {
-            return pickle::dump(&items.get_item(self.position)?);
+            return self.peer.dump(&items.get_item(self.position)?);
         }
         let part = PySlice::new(py, self.position as isize, to as isize, 1);
-        pickle::dump(&items.get_item(part)?)
+        self.peer.dump(&items.get_item(part)?)
     }
 }
 
@@ -317,6 +325,7 @@ impl Source for Sequence {
 #[pyclass(frozen, module = "manycore._engine")]
 pub(crate) struct Job {
     handle: JobHandle,
+    peer: Arc<Peer>,
     /// A task's result is a list, and the job's is all of them joined.
     lists: bool,
     value: OnceLock<Value>,
@@ -392,7 +401,7 @@ impl Job {
 
     /// Pickles one more item and sends it; waits while too many are without outcome.
     fn push(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: u64) -> PyResult<()> {
-        match pickle::dump(item) {
+        match self.peer.dump(item) {
             Err(error) => self.handle.push_error(Box::new(error)),
             Ok(pickled) => {
                 pickled.with(|payload| self.handle.push(payload)).map_err(EngineError)?;
@@ -413,8 +422,9 @@ impl Job {
 }
 
 impl Job {
-    fn new(handle: JobHandle, lists: bool) -> Self {
-        Self { handle, lists, value: OnceLock::new(), iteration: Mutex::default() }
+    fn new(handle: JobHandle, lists: bool, pool: &Pool) -> Self {
+        let peer = Arc::clone(&pool.peer);
+        Self { handle, peer, lists, value: OnceLock::new(), iteration: Mutex::default() }
     }
 
     fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {

@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::error::EngineError;
-use crate::pickle;
 use crate::unchecked::take_fd;
+use crate::{by_value, pickle};
 
 /// How a task's payload is to be understood.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl<'py> Serving<'_, 'py> {
     }
 
     fn encode(&self, result: &Bound<'py, PyAny>) -> PyResult<pickle::Pickled> {
-        pickle::dump(result).or_else(|error| {
+        by_value::dump_result(result).or_else(|error| {
             let error = error.into_value(result.py());
             Err(PyErr::from_value(self.hooks.unsendable.call1((error, result))?))
         })
