@@ -82,6 +82,8 @@ def _install(packages: Path, minor: str) -> None:
     """Installs what the tests import, by the pip of this environment: the other may have none."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     options = ["--target", str(packages), "--python-version", minor, "--only-binary", ":all:"]
+    # Or it would look at the version of the Python that it runs on.
+    options.append("--ignore-requires-python")
     for requirement in REQUIREMENTS.read_text().splitlines():
         if not requirement or requirement.startswith("#"):
             continue
