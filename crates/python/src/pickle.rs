@@ -216,8 +216,10 @@ pub(crate) fn dump_with_prefix<'py>(
     dump: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>>,
 ) -> PyResult<Pickled> {
     let sink = Bound::new(py, Sink { pickled: Mutex::default() })?;
-    let before = sharing::while_pickling(|| dump(sink.as_any()))?;
+    let before = sharing::while_pickling(|| dump(sink.as_any()));
+    // In any case: the frames of an error may keep the sink alive.
     let mut pickled = sink.get().take();
+    let before = before?;
     pickled.bytes.splice(0..0, before.as_bytes().iter().copied());
     for (at, _) in &mut pickled.pieces {
         *at += before.as_bytes().len();
