@@ -437,29 +437,6 @@ def test_child_of_a_fork_server_that_is_killed():
     forkserver.ensure_running()
 
 
-def test_no_fork_bomb_without_a_guard(start_method, tmp_path):
-    if start_method == "fork":
-        pytest.skip("a fork does not import the main module")
-    script = tmp_path / "unguarded.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import manycore
-            def f(): pass
-            manycore.set_start_method({start_method!r}, force=True)
-            p = manycore.Process(target=f)
-            p.start()
-            p.join()
-            print(p.exitcode)
-            """
-        )
-    )
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True)
-    assert result.stdout.split() == ["1"]
-    assert "freeze_support()" in result.stderr
-    assert "RuntimeError" in result.stderr
-
-
 def test_exit_joins_children_and_ends_daemons(start_method, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(
