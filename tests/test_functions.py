@@ -2,11 +2,13 @@
 
 import enum
 import functools
+import gc
 import io
 import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 
@@ -310,10 +312,15 @@ def test_cloudpickle_is_loaded_only_when_it_is_needed(tmp_path):
         "import manycore as mp, sys\n"
         "def loaded(_):\n    return 'cloudpickle' in sys.modules\n"
         "class Point: pass\n"
+        "class Wrong(Exception): pass\n"
+        "def fail(_):\n    raise Wrong(f'in {__name__}: __main__.Point')\n"
         "if __name__ == '__main__':\n"
         "    for method in 'fork', 'spawn', 'forkserver':\n"
         "        with mp.get_context(method).Pool(1) as pool:\n"
-        "            print(pool.map(loaded, [1, Point()]))\n"
+        "            try:\n"
+        "                pool.map(fail, [1])\n"
+        "            except Wrong:\n"
+        "                print(pool.map(loaded, [1, Point()]))\n"
         "    print(loaded(1))\n"
         "    pool = mp.Pool(1)\n"
         "    pool.apply(lambda: 1)\n"
@@ -338,3 +345,18 @@ def test_the_pickle_s_beginning_leaves_nothing_behind():
     finally:
         del sys.modules["__main__"].a_global_of_this_test
         _peers.received.clear()
+
+
+def test_a_pool_that_the_main_module_knew_is_collected():
+    main = sys.modules["__main__"]
+    # A list cannot be referred to weakly: the pool holds it, to know whether it is bound anew.
+    main.results_of_this_test = results = []
+    pool = manycore.get_context("fork").Pool(1)
+    results += [pool, pool.apply_async(abs, (-1,))]
+    assert results[1].get(30) == 1
+    pool.terminate()
+    pool.join()
+    reference = weakref.ref(pool)
+    del main.results_of_this_test, results, pool
+    gc.collect()
+    assert reference() is None

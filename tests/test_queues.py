@@ -6,6 +6,7 @@ import time
 
 import manycore
 import pytest
+from manycore.connection import wait
 from manycore.queues import JoinableQueue, Queue
 
 
@@ -304,3 +305,39 @@ def test_joinable_subclass_with_a_feeder_thread_of_its_own(ctx):
     end(process)
     q.close()
     q.join_thread()
+
+
+def _put_later(queue, go):
+    go.wait()
+    queue.put("item")
+
+
+def test_wait_for_a_queue_and_a_process(ctx):
+    queue, go = ctx.Queue(), ctx.Event()
+    child = ctx.Process(target=_put_later, args=(queue, go))
+    child.start()
+    assert wait([queue._reader, child.sentinel], 0) == []
+    go.set()
+    while queue._reader not in wait([queue._reader]):
+        pass
+    assert queue.get(block=False) == "item"
+    assert wait([queue._reader, child.sentinel]) == [child.sentinel]
+    assert not queue._reader.poll()
+    child.join()
+    queue.close()
+
+
+def test_the_descriptor_follows_many_processes(ctx):
+    queue, go = ctx.Queue(), ctx.Event()
+    children = [ctx.Process(target=_put_later, args=(queue, go)) for _ in range(4)]
+    for child in children:
+        child.start()
+    readable = queue._reader.fileno()
+    go.set()
+    for _ in children:
+        # An item that the descriptor does not tell of would leave us here.
+        wait([readable])
+        assert queue.get(block=False) == "item"
+    for child in children:
+        child.join()
+    assert wait([readable], 0) == []

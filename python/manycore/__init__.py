@@ -6,7 +6,7 @@ with ``python -m manycore program.py``.
 
 import importlib
 import sys
-from types import ModuleType
+import typing
 
 # First of all: it decides what the other modules are.
 from . import _choice as _choice  # isort: split
@@ -16,9 +16,12 @@ from . import context as context
 from . import process as process
 from . import reduction as reducer
 from . import reduction as reduction
-from ._errors import OwnerDied, RemoteError, WorkerDied
+from ._errors import OwnerDied, RemoteError
 from ._install import install
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
+
+if typing.TYPE_CHECKING:
+    from ._broken import WorkerDied
 
 __version__ = _choice.version()
 _context = context._default_context
@@ -129,7 +132,12 @@ if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> typing.Any:
+    # Its base is in concurrent.futures, which costs more to import than all of this package.
+    if name == "WorkerDied":
+        from ._broken import WorkerDied
+
+        return WorkerDied
     # In the standard library it depends on what was used before whether they are there.
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)

@@ -101,12 +101,12 @@ def _rebuild_block(shared: Any, offset: int, size: int) -> _engine.Block:
 def reduce_queue(queue: _engine.Queue) -> tuple[Any, ...]:
     """Pickles a queue for a process that is being started."""
     assert_spawning(queue)
-    segment, log = queue.share()
-    return _rebuild_queue, (share(segment), share(log))
+    return _rebuild_queue, tuple(map(share, queue.share()))
 
 
-def _rebuild_queue(segment: Any, log: Any) -> _engine.Queue:
-    return _engine.Queue.attach(receive(segment), receive(log))
+def _rebuild_queue(*parts: Any) -> _engine.Queue:
+    segment, log, lamp = map(receive, parts)
+    return _engine.Queue.attach(segment, log, lamp)
 
 
 #: Takes the place of a reducer in messages: called with the message's sink and the object.
@@ -161,8 +161,8 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
     ) -> None:
         self._sink = sink
         self._rest = rest
-        self[_engine.Block] = self._reduce_block
-        self[_engine.Queue] = self._reduce_queue
+        self[_engine.Block] = partial(_block_in_message, sink)
+        self[_engine.Queue] = partial(_queue_in_message, sink)
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
         _load_counterparts()
@@ -175,11 +175,13 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
             return partial(_instead[reducer], self._sink)
         return reducer
 
-    def _reduce_block(self, block: _engine.Block) -> tuple[Any, ...]:
-        return _engine.received_block, _engine.send_block(self._sink, block)
 
-    def _reduce_queue(self, queue: _engine.Queue) -> tuple[Any, ...]:
-        return _engine.received_queue, _engine.send_queue(self._sink, queue)
+def _block_in_message(sink: _engine.Sink, block: _engine.Block) -> tuple[Any, ...]:
+    return _engine.received_block, _engine.send_block(sink, block)
+
+
+def _queue_in_message(sink: _engine.Sink, queue: _engine.Queue) -> tuple[Any, ...]:
+    return _engine.received_queue, _engine.send_queue(sink, queue)
 
 
 def _socket_in_message(sink: _engine.Sink, sock: socket.socket) -> tuple[Any, ...]:

@@ -212,10 +212,12 @@ class Queue:
 
     def __new__(cls, maxsize: int) -> Self: ...
     @staticmethod
-    def attach(segment: int, log: int) -> Queue:
+    def attach(segment: int, log: int, lamp: int) -> Queue:
         """The queue that another process shares; the descriptors stay the caller's."""
-    def share(self) -> tuple[int, int]:
+    def share(self) -> tuple[int, int, int]:
         """The descriptors that another process needs to attach it."""
+    def readable(self) -> int:
+        """A descriptor that is readable while there are items; nothing is to be read from it."""
     def put(self, data: Buffer, timeout: float | None = None) -> bool:
         """Puts an item, waiting at most `timeout` seconds while the queue is full."""
     def get(self, timeout: float | None = None) -> bytes | None:
@@ -233,7 +235,7 @@ def is_pickling_message() -> bool:
 def send_block(sink: Sink, block: Block) -> tuple[int, int, int]:
     """Has a block go with the message of `sink`; what to give to `received_block`."""
 
-def send_queue(sink: Sink, queue: Queue) -> tuple[int, int]:
+def send_queue(sink: Sink, queue: Queue) -> tuple[int, int, int]:
     """Has a queue go with the message of `sink`; what to give to `received_queue`."""
 
 def send_fd(sink: Sink, fd: int) -> int:
@@ -242,7 +244,7 @@ def send_fd(sink: Sink, fd: int) -> int:
 def received_block(id: int, offset: int, size: int) -> Block:
     """A block that came with the message that is being unpickled."""
 
-def received_queue(segment: int, log: int) -> Queue:
+def received_queue(segment: int, log: int, lamp: int) -> Queue:
     """A queue that came with the message that is being unpickled."""
 
 def received_fd(id: int) -> int:
@@ -273,6 +275,14 @@ class Job:
         """Whether the outcome is there."""
     def wait(self, timeout: float | None) -> bool:
         """Waits at most ``timeout`` seconds; whether the outcome is there."""
+    def cancel(self) -> bool:
+        """Cancels a call that waits for a worker; whether it did."""
+    def is_cancelled(self) -> bool:
+        """Whether a call was cancelled, and its value not asked for yet."""
+    def is_sent(self) -> bool:
+        """Whether a worker has the call, or had it."""
+    def on_complete(self, callback: Callable[[], None]) -> bool:
+        """Has the first ``callback`` called at the end; False if the outcome is there already."""
     def start(self) -> None:
         """Has the job go on when nobody waits for it."""
     def value(self) -> Any:
@@ -288,10 +298,19 @@ class Job:
 
 @final
 class Pool:
-    """The work of a pool; ``staff`` has ``start(link, socket, hall) -> Child``, ``ended(pid)``."""
+    """The work of a pool.
+
+    ``staff`` has ``start(link, socket, hall) -> Child``, ``ended(pid)``, and ``over()``, which is
+    called last. With ``on_demand`` the pool begins without workers.
+    """
 
     def __new__(
-        cls, staff: Any, processes: int, max_tasks_per_worker: int | None, peer: Any
+        cls,
+        staff: Any,
+        processes: int,
+        max_tasks_per_worker: int | None,
+        peer: Any,
+        on_demand: bool = False,
     ) -> Self: ...
     def apply(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]
@@ -305,6 +324,16 @@ class Pool:
         callback: Callable[[], None] | None,
     ) -> Job:
         """Starts one call. ``callback`` is called when it has its outcome."""
+    def call_soon(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]
+    ) -> Job:
+        """Starts one call, and a worker for it if all others are busy and one may be added."""
+    def cancel_waiting(self) -> None:
+        """Cancels all calls that wait for a worker to have time."""
+    def abandon(self) -> None:
+        """Settles everything and tells the workers to leave; others end those that do not."""
+    def has_failed(self) -> bool:
+        """Whether the workers cannot work."""
     def submit(
         self,
         function: Callable[..., Any],
@@ -320,8 +349,8 @@ class Pool:
         """No more jobs."""
     def terminate(self) -> None:
         """Ends the workers and waits until the pool's own thread has done with Python."""
-    def join(self) -> None:
-        """Waits until the workers have gone."""
+    def join(self, timeout: float | None = None) -> bool:
+        """Waits at most ``timeout`` seconds until the workers have gone; whether they have."""
     def pids(self) -> list[int]:
         """The workers' process ids."""
 

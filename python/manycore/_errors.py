@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from multiprocessing.context import ProcessError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._broken import WorkerDied as WorkerDied
 
 __all__ = ["OwnerDied", "RemoteError", "WorkerDied"]
 
@@ -19,32 +23,17 @@ class OwnerDied(ProcessError):  # noqa: N818 - it says what happened
         return type(self), (self.args[0], self.pid)
 
 
-class WorkerDied(ProcessError):  # noqa: N818
-    """The worker that ran the task has died before the task's end."""
-
-    def __init__(
-        self,
-        message: str,
-        pid: int | None = None,
-        exitcode: int | None = None,
-        task: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        #: The dead worker.
-        self.pid = pid
-        #: Its exit code: the negative signal number if a signal has killed it.
-        self.exitcode = exitcode
-        #: The number of the task in its job.
-        self.task = task
-
-    def __reduce__(
-        self,
-    ) -> tuple[type[WorkerDied], tuple[str, int | None, int | None, int | None]]:
-        return type(self), (self.args[0], self.pid, self.exitcode, self.task)
-
-
 class RemoteError(ProcessError):
     """A task raised an exception that could not be brought to the parent.
 
     The message has its type and text, ``__cause__`` the traceback in the worker.
     """
+
+
+def __getattr__(name: str) -> Any:
+    # Its base is in concurrent.futures, which costs more to import than all of this package.
+    if name == "WorkerDied":
+        from ._broken import WorkerDied
+
+        return WorkerDied
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

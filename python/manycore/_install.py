@@ -60,7 +60,8 @@ def _adopt_queues(theirs: ModuleType) -> None:
     for name in queues.__all__:
         their, our = getattr(theirs, name), getattr(queues, name)
         for cls in their.__subclasses__():
-            if cls.__module__ not in (theirs.__name__, queues.__name__):
+            of_others = cls.__module__ not in (theirs.__name__, queues.__name__)
+            if of_others and not queues.has_feeder(cls):
                 cls.__bases__ = tuple(our if base is their else base for base in cls.__bases__)
 
 

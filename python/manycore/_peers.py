@@ -147,6 +147,7 @@ class Parent(Peer):
 
     def __init__(self) -> None:
         super().__init__()
+        self.known = {}
         #: The main module's names when this process had just begun.
         self.start = _main.namespace().copy()
 

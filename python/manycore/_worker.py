@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _engine, _peers, _stdlib
 
-__all__ = ["Seat", "rebuild_exception", "work"]
+__all__ = ["Seat", "call_chunk", "rebuild_exception", "work", "work_for_executor"]
 
 
 class Seat:
@@ -37,6 +37,38 @@ def work(
     else:
         prepare = partial(initializer, *initargs)
     _engine.serve_pool(seat.fds, prepare, _report, _stdlib.pool.MaybeEncodingError)
+
+
+def work_for_executor(
+    seat: Seat,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> None:
+    """As `work`, with what ``concurrent.futures`` does when something raises."""
+    _peers.become_worker()
+    prepare = _nothing if initializer is None else partial(_initialize, initializer, initargs)
+    _engine.serve_pool(seat.fds, prepare, _report, _unsendable)
+
+
+def _initialize(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
+    try:
+        initializer(*initargs)
+    except BaseException as error:
+        import logging
+        from concurrent.futures.process import BrokenProcessPool
+
+        logger = logging.getLogger("concurrent.futures")
+        logger.critical("Exception in initializer:", exc_info=True)
+        raise BrokenProcessPool(f"the initializer of a worker raised {error!r}") from error
+
+
+def _unsendable(error: BaseException, result: object) -> BaseException:
+    return error
+
+
+def call_chunk(function: Callable[..., Any], chunk: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    """Some calls of an executor's ``map``."""
+    return [function(*args) for args in chunk]
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ import itertools
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -51,10 +52,11 @@ class _Staff:
         make_process: Callable[..., Any],
         initializer: Callable[..., object] | None,
         initargs: Iterable[Any],
+        peer: _peers.Peer,
     ) -> None:
         self.context = context
-        #: What the workers know by name. It is the same for those that are started later.
-        self.peer = _peers.for_children(context.get_start_method())
+        # What the workers know by name; that may lead to the pool, whose engine holds it.
+        self.peer = weakref.ref(peer)
         self.make_process = make_process
         self.initializer = initializer
         self.initargs = tuple(initargs)
@@ -68,9 +70,12 @@ class _Staff:
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         process._grace_ms = 0
-        process._peer = self.peer
-        self.peer.before_start()
+        # Those that are started later are like the first ones.
+        if (peer := self.peer()) is not None:
+            process._peer = peer
+            peer.before_start()
         process.start()
+        vars(process).pop("_peer", None)
         self.processes.append(process)
         _stdlib.util.debug("added worker")
         child: _engine.Child = process._popen._child
@@ -83,6 +88,9 @@ class _Staff:
                 process.join()
                 self.processes.remove(process)
                 _stdlib.util.debug("cleaning up worker %s", pid)
+
+    def over(self) -> None:
+        """Nothing is left of the pool."""
 
     def join(self) -> None:
         """Waits for the processes that have been told to end."""
@@ -139,9 +147,10 @@ class Pool(_original.Pool):
             raise TypeError("initializer must be a callable")
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
-        self._staff = _Staff(context, self.Process, initializer, initargs)
+        peer = _peers.for_children(context.get_start_method())
+        self._staff = _Staff(context, self.Process, initializer, initargs, peer)
         try:
-            self._engine = _engine.Pool(self._staff, processes, maxtasksperchild, self._staff.peer)
+            self._engine = _engine.Pool(self._staff, processes, maxtasksperchild, peer)
         except BaseException:
             _give_up(self._staff)
             raise

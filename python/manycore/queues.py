@@ -28,15 +28,40 @@ else:
 #: class has around it.
 _FEEDING = frozenset(("_feed", "_start_thread"))
 
+#: Its queue reports an error to locks that the thread which puts may hold.
+_EXECUTOR = "concurrent.futures.process"
+
+
+def has_feeder(cls: type) -> bool:
+    """Whether a subclass needs the standard library's feeder thread."""
+    return cls.__module__ == _EXECUTOR or not _FEEDING.isdisjoint(vars(cls))
+
 
 class _End:
-    """What is left of a queue's pipe: something to close. The engine's queue has no descriptor."""
+    """What is left of a queue's pipe: something to close."""
 
     closed = False
 
     def close(self) -> None:
         """Does nothing to the queue: nobody ever waits for this end."""
         self.closed = True
+
+
+class _Reader(_End):
+    """Something to wait for, with ``connection.wait``, selectors or an event loop."""
+
+    def __init__(self, queue: _engine.Queue) -> None:
+        self._queue = queue
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while the queue has items."""
+        if self.closed:
+            raise OSError("handle is closed")
+        return self._queue.readable()
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is an item; waits at most ``timeout`` seconds for one."""
+        return _engine.poll(self.fileno(), timeout)
 
 
 class Queue(_Queue[_T]):
@@ -55,7 +80,7 @@ class Queue(_Queue[_T]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Puts a subclass that has a feeder thread of its own on the class that has one."""
         super().__init_subclass__(**kwargs)
-        if not _FEEDING.isdisjoint(vars(cls)):
+        if has_feeder(cls):
             theirs: dict[type, type] = {
                 Queue: _stdlib.queues.Queue,
                 JoinableQueue: _stdlib.queues.JoinableQueue,
@@ -66,7 +91,7 @@ class Queue(_Queue[_T]):
         self._closed = False
         # Whether this process has put anything: the standard library then has a pipe to close.
         self._used = False
-        self._reader = _End()
+        self._reader = _Reader(self._queue)
         self._writer = _End()
 
     def __getstate__(self) -> tuple[Any, ...]:

@@ -41,10 +41,20 @@ class Outcomes:
             known.outcome, known.reason = line["outcome"], line.get("reason", "")
 
 
-def run_module(python: Python, module: str, system: str, log: Path) -> Outcomes:
-    """Runs ``module`` on ``system`` ("manycore" or "stdlib"); goes on behind a test that hangs."""
+def run_module(
+    python: Python, module: str, system: str, log: Path, left_out: list[str]
+) -> Outcomes:
+    """Runs ``module`` on ``system``; goes on behind a test that hangs or crashes.
+
+    Args:
+        python: The environment's interpreter.
+        module: The name of a module of tests.
+        system: As in the hook: "manycore", "stdlib" or "executor".
+        log: The file to which the output is added.
+        left_out: Patterns of the ids of tests that are not run.
+    """
     outcomes = Outcomes()
-    while (broken := _run(python, module, system, log, outcomes)) is not None:
+    while (broken := _run(python, module, system, log, outcomes, left_out)) is not None:
         test, outcome = broken
         again = test in outcomes.tests
         outcomes.tests[test] = outcome
@@ -68,6 +78,7 @@ class _Run:
         system: str,
         log: Path,
         outcomes: Outcomes,
+        left_out: list[str],
         directory: str,
     ) -> None:
         self._module = module
@@ -75,7 +86,8 @@ class _Run:
         self._test: str | None = None
         self._finished = False
         reader, writer = os.pipe()
-        command = [*python.command, str(HERE / "suite.py"), module, str(writer), *outcomes.tests]
+        command = [*python.command, str(HERE / "suite.py"), module, str(writer)]
+        command += [*outcomes.tests, *(f"test.{pattern}" for pattern in left_out)]
         environment = {**os.environ, "TESTED_SYSTEM": system}
         with open(log, "a") as output:
             self._process = subprocess.Popen(

@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_types, reason = "no model runs these tests")]
 
+#[path = "pool/calls.rs"]
+mod calls;
 mod common;
 #[path = "pool/descriptors.rs"]
 mod descriptors;

@@ -3,19 +3,19 @@
 
 mod support;
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use manycore::channel::Queue;
+use manycore::channel::{Queue, QueueParts};
 use manycore::process::Command;
 use support::{Child, Numbers, check, fork, item, soon, watchdog};
 
 /// How much memory the log has.
 fn log_memory(queue: &Queue) -> u64 {
-    let (_, log) = queue.share().unwrap();
+    let log = queue.share().unwrap().log;
     // SAFETY: `fstat` fills in the zeroed struct.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();
@@ -24,11 +24,13 @@ fn log_memory(queue: &Queue) -> u64 {
     }
 }
 
+fn own(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+    fd.try_clone_to_owned()
+}
+
 /// Another process's view of the queue, in this one.
 fn attach(queue: &Queue) -> Queue {
-    let (segment, log) = queue.share().unwrap();
-    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
-    Queue::attach(own(segment), own(log)).unwrap()
+    Queue::attach(queue.share().unwrap().try_map(own).unwrap()).unwrap()
 }
 
 #[test]
@@ -213,7 +215,7 @@ fn another_program_attaches_the_queue() {
     let _watchdog = watchdog("another program");
     let (there, back) = (Queue::new(0).unwrap(), Queue::new(1).unwrap());
     let fds = [there.share().unwrap(), back.share().unwrap()];
-    let fds = fds.iter().flat_map(|pair| [pair.0, pair.1]);
+    let fds = fds.iter().flat_map(|parts| [parts.segment, parts.log, parts.lamp]);
     let numbers: Vec<_> = fds.clone().map(|fd| fd.as_raw_fd().to_string()).collect();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["entry", "--exact", "--nocapture"]).env("QUEUE_TEST_FDS", numbers.join(" "));
@@ -240,8 +242,12 @@ fn entry() {
         unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().unwrap()
     };
     let fds: Vec<_> = fds.split(' ').map(own).collect();
-    let [a, b, c, d] = fds.try_into().unwrap();
-    let (there, back) = (Queue::attach(a, b).unwrap(), Queue::attach(c, d).unwrap());
+    let mut fds = fds.into_iter();
+    let mut attach = || {
+        let mut next = || fds.next().unwrap();
+        Queue::attach(QueueParts { segment: next(), log: next(), lamp: next() }).unwrap()
+    };
+    let (there, back) = (attach(), attach());
     for _ in 0..1000 {
         back.put(&[&there.get(None).unwrap()], None).unwrap();
     }
@@ -250,11 +256,12 @@ fn entry() {
 #[test]
 fn descriptors_of_something_else_are_refused() {
     let queue = Queue::new(0).unwrap();
-    let (segment, log) = queue.share().unwrap();
-    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
-    assert!(Queue::attach(own(log), own(segment)).is_err());
+    let parts = queue.share().unwrap();
+    let swapped = QueueParts { segment: parts.log, log: parts.segment, ..parts };
+    assert!(Queue::attach(swapped.try_map(own).unwrap()).is_err());
     let block = manycore::memory::Block::new(16 << 20).unwrap();
-    assert!(Queue::attach(own(block.share().unwrap().0), own(log)).is_err());
+    let foreign = QueueParts { segment: block.share().unwrap().0, ..parts };
+    assert!(Queue::attach(foreign.try_map(own).unwrap()).is_err());
 }
 
 #[test]
@@ -414,4 +421,50 @@ fn figures() {
         }
     });
     child.join();
+}
+
+fn is_readable(queue: &Queue) -> bool {
+    let fd = queue.readable().unwrap().as_raw_fd();
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one `pollfd`, which is ours.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+}
+
+#[test]
+fn a_descriptor_tells_whether_there_are_items() {
+    let queue = Queue::new(0).unwrap();
+    queue.put(&[b"before anybody looks"], None).unwrap();
+    let other = attach(&queue);
+    assert!(is_readable(&other));
+    queue.put(&[b"another"], None).unwrap();
+    queue.get(None).unwrap();
+    assert!(is_readable(&queue));
+    other.get(None).unwrap();
+    assert!(!is_readable(&queue) && !is_readable(&other));
+    other.put(&[&[0; 9 << 20]], None).unwrap();
+    assert!(is_readable(&queue));
+}
+
+/// Whoever changes the queue while others do leaves the descriptor as the queue is.
+#[test]
+fn the_descriptor_is_right_when_all_are_through() {
+    let _watchdog = watchdog("the lamp");
+    let queue = Queue::new(0).unwrap();
+    let fd = queue.readable().unwrap().as_raw_fd();
+    for round in 0..500 {
+        let child = fork(|| {
+            for _ in 0..10 {
+                queue.put(&[b"x"], None).unwrap();
+            }
+        });
+        // It only waits for the descriptor, so a change that it missed would end the test here.
+        for _ in 0..10 {
+            let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            // SAFETY: one `pollfd`, which is ours.
+            assert_eq!(unsafe { libc::poll(&raw mut poll, 1, -1) }, 1);
+            queue.get(Some(Instant::now())).unwrap();
+        }
+        child.join();
+        assert!(!is_readable(&queue), "round {round}");
+    }
 }

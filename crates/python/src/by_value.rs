@@ -9,6 +9,7 @@ use manycore::memory::Descriptor;
 use memchr::memchr_iter;
 use memchr::memmem::{Finder, find};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -50,8 +51,13 @@ impl Peer {
         Self { object }
     }
 
-    pub(crate) fn object(&self) -> &Py<PyAny> {
-        &self.object
+    /// The same for another owner: what the garbage collector visits belongs to one object.
+    pub(crate) fn share(&self, py: Python<'_>) -> Self {
+        Self { object: self.object.clone_ref(py) }
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)
     }
 
     /// Pickles an object, its large buffers apart.

@@ -9,7 +9,8 @@ use pyo3::marker::Ungil;
 use pyo3::prelude::*;
 
 pyo3::import_exception!(manycore._errors, OwnerDied);
-pyo3::import_exception!(manycore._errors, WorkerDied);
+pyo3::import_exception!(manycore._broken, PoolBroken);
+pyo3::import_exception!(manycore._broken, WorkerDied);
 pyo3::import_exception!(multiprocessing.context, ProcessError);
 pyo3::import_exception!(multiprocessing.context, TimeoutError);
 

@@ -216,8 +216,10 @@ pub(crate) fn dump_with_prefix<'py>(
     dump: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>>,
 ) -> PyResult<Pickled> {
     let sink = Bound::new(py, Sink { pickled: Mutex::default() })?;
-    let before = sharing::while_pickling(|| dump(sink.as_any()))?;
+    let before = sharing::while_pickling(|| dump(sink.as_any()));
+    // Also after a failure: nothing that went with it stays open.
     let mut pickled = sink.get().take();
+    let before = before?;
     pickled.bytes.splice(0..0, before.as_bytes().iter().copied());
     for (at, _) in &mut pickled.pieces {
         *at += before.as_bytes().len();

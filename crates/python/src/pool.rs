@@ -18,7 +18,9 @@ use pyo3::sync::{OnceLockExt, PyOnceLock};
 use pyo3::types::{PyDict, PyList, PySlice, PyTuple};
 
 use crate::by_value::Peer;
-use crate::error::{EngineError, ProcessError, TimeoutError, WorkerDied, deadline, wait};
+use crate::error::{
+    EngineError, PoolBroken, ProcessError, TimeoutError, WorkerDied, deadline, wait,
+};
 use crate::pickle::{self, Pickled};
 use crate::process::Child;
 use crate::worker::{BY_NAME, Mode, is_by_name};
@@ -28,14 +30,14 @@ use crate::worker::{BY_NAME, Mode, is_by_name};
 pub(crate) struct Pool {
     raw: RawPool,
     /// The workers, as those who read what is pickled.
-    peer: Arc<Peer>,
+    peer: Peer,
     /// The function of the last call, if pickle knows it by its name: it need not be pickled
     /// again to know what it is.
     last: Mutex<Option<(Py<PyAny>, Arc<Function>)>>,
 }
 
-/// Starts workers through a Python object with `start(link, socket, hall) -> Child` and
-/// `ended(pid)`.
+/// Starts workers through a Python object with `start(link, socket, hall) -> Child`,
+/// `ended(pid)`, and `over()`.
 struct Staff {
     staff: Py<PyAny>,
 }
@@ -60,21 +62,32 @@ impl Spawner for Staff {
             }
         });
     }
+
+    fn over(&self) {
+        let _ = Python::try_attach(|py| {
+            if let Err(error) = self.staff.call_method0(py, intern!(py, "over")) {
+                error.write_unraisable(py, Some(self.staff.bind(py)));
+            }
+        });
+    }
 }
 
 #[pymethods]
 impl Pool {
     #[new]
+    #[pyo3(signature = (staff, processes, max_tasks_per_worker, peer, on_demand=false))]
     fn new(
         staff: Py<PyAny>,
         processes: usize,
         max_tasks_per_worker: Option<u64>,
         peer: Py<PyAny>,
+        on_demand: bool,
     ) -> PyResult<Self> {
         let settings = Settings { workers: processes, max_tasks_per_worker };
+        let make = if on_demand { RawPool::on_demand } else { RawPool::new };
         // Workers are started by Python code on this thread: the GIL stays with it.
-        let raw = RawPool::new(settings, Staff { staff }).map_err(face_error)?;
-        Ok(Self { raw, peer: Arc::new(Peer::new(peer)), last: Mutex::new(None) })
+        let raw = make(settings, Staff { staff }).map_err(face_error)?;
+        Ok(Self { raw, peer: Peer::new(peer), last: Mutex::new(None) })
     }
 
     /// Calls the function in a worker and waits for the result.
@@ -85,7 +98,8 @@ impl Pool {
         args: &Bound<'_, PyTuple>,
         kwds: &Bound<'_, PyDict>,
     ) -> PyResult<Py<PyAny>> {
-        let handle = self.send_call(function, args, kwds, None).map_err(Unsent::into_error)?;
+        let handle = self.send_call(function, args, kwds, JobOptions::default());
+        let handle = handle.map_err(Unsent::into_error)?;
         wait(py, None, |deadline| handle.wait(deadline))?;
         one_value(py, handle.take())
     }
@@ -98,12 +112,35 @@ impl Pool {
         kwds: &Bound<'_, PyDict>,
         callback: Option<Py<PyAny>>,
     ) -> PyResult<Job> {
-        let handle = match self.send_call(function, args, kwds, callback) {
-            Err(Unsent::Pickle(error, callback)) => self.fail(error, callback)?,
-            Err(Unsent::Engine(error)) => return Err(error),
-            Ok(handle) => handle,
-        };
-        Ok(Job::new(handle, false, self))
+        let options = JobOptions { callback: callback.map(run_callback), ..JobOptions::default() };
+        self.start_call(function, args, kwds, options)
+    }
+
+    /// Starts one call for an executor, whose futures are looked at in their own time.
+    fn call_soon(
+        &self,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
+    ) -> PyResult<Job> {
+        self.raw.grow().map_err(face_error)?;
+        let options = JobOptions { urgent: true, ..JobOptions::default() };
+        self.start_call(function, args, kwds, options)
+    }
+
+    /// Cancels all calls that wait for a worker to have time.
+    fn cancel_waiting(&self) -> PyResult<()> {
+        Ok(self.raw.cancel_waiting().map_err(EngineError)?)
+    }
+
+    /// Settles everything and tells the workers to leave.
+    fn abandon(&self) -> PyResult<()> {
+        Ok(self.raw.abandon().map_err(EngineError)?)
+    }
+
+    /// Whether the workers cannot work.
+    fn has_failed(&self) -> bool {
+        self.raw.has_failed()
     }
 
     /// Starts a job over a sequence: with `mode` "map", "starmap" or "item".
@@ -119,23 +156,28 @@ impl Pool {
         let mode = parse_mode(mode)?;
         let (function, tag) = match self.function(function, mode) {
             Ok(function) => function,
-            Err(error) => return Ok(Job::new(self.fail(error, callback)?, false, self)),
+            Err(error) => {
+                let callback = callback.map(run_callback);
+                let options = JobOptions { callback, ..JobOptions::default() };
+                return Ok(Job::new(py, self.fail(error, options)?, false, self));
+            }
         };
         let len = items.bind(py).len()?;
-        let peer = Arc::clone(&self.peer);
+        let peer = self.peer.share(py);
         let source = Box::new(Sequence { items, position: 0, len, mode, peer });
-        let options = JobOptions { callback: callback.map(run_callback), chunk, tag };
+        let callback = callback.map(run_callback);
+        let options = JobOptions { callback, chunk, tag, ..JobOptions::default() };
         let handle = py.detach(|| self.raw.submit(function, source, options));
-        Ok(Job::new(handle.map_err(EngineError)?, mode != Mode::Item, self))
+        Ok(Job::new(py, handle.map_err(EngineError)?, mode != Mode::Item, self))
     }
 
     /// Opens a job to which items are pushed one by one.
     fn open(&self, function: &Bound<'_, PyAny>, mode: &str) -> PyResult<Job> {
-        let mode = parse_mode(mode)?;
+        let (py, mode) = (function.py(), parse_mode(mode)?);
         let (function, tag) = self.function(function, mode)?;
         let options = JobOptions { tag, ..JobOptions::default() };
         let handle = self.raw.open(function, options).map_err(EngineError)?;
-        Ok(Job::new(handle, mode != Mode::Item, self))
+        Ok(Job::new(py, handle, mode != Mode::Item, self))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -154,8 +196,11 @@ impl Pool {
         .map(drop)
     }
 
-    fn join(&self, py: Python<'_>) -> PyResult<()> {
-        wait(py, None, |deadline| self.raw.join(deadline)).map(drop)
+    /// Waits at most `timeout` seconds for the end; whether it has come.
+    #[pyo3(signature = (timeout=None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let ended = wait(py, deadline(timeout)?, |deadline| self.raw.join(deadline))?;
+        Ok(ended.is_some())
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -164,7 +209,7 @@ impl Pool {
 
     /// The last function may know this pool, and so may what the workers are known to have.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(self.peer.object())?;
+        self.peer.traverse(&visit)?;
         match self.last.try_lock().ok().as_deref() {
             Some(Some((function, _))) => visit.call(function),
             _ => Ok(()),
@@ -198,12 +243,27 @@ impl Pool {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn start_call(
+        &self,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwds: &Bound<'_, PyDict>,
+        options: JobOptions,
+    ) -> PyResult<Job> {
+        let handle = match self.send_call(function, args, kwds, options) {
+            Err(Unsent::Pickle(error, options)) => self.fail(error, options)?,
+            Err(Unsent::Engine(error)) => return Err(error),
+            Ok(handle) => handle,
+        };
+        Ok(Job::new(function.py(), handle, false, self))
+    }
+
     fn send_call(
         &self,
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwds: &Bound<'_, PyDict>,
-        callback: Option<Py<PyAny>>,
+        options: JobOptions,
     ) -> Result<JobHandle, Unsent> {
         let py = function.py();
         let mode = if kwds.is_empty() { Mode::Args } else { Mode::Call };
@@ -216,17 +276,16 @@ impl Pool {
         });
         let (function, tag, pickled) = match pickled {
             Ok(pickled) => pickled,
-            Err(error) => return Err(Unsent::Pickle(error, callback)),
+            Err(error) => return Err(Unsent::Pickle(error, options)),
         };
-        let options = JobOptions { tag, callback: callback.map(run_callback), chunk: None };
+        let options = JobOptions { tag, ..options };
         pickled
             .with(|payload| self.raw.call(function, payload, options))
             .map_err(|error| Unsent::Engine(EngineError(error).into()))
     }
 
     /// A job whose outcome is that it could not be sent.
-    fn fail(&self, error: PyErr, callback: Option<Py<PyAny>>) -> PyResult<JobHandle> {
-        let options = JobOptions { callback: callback.map(run_callback), ..JobOptions::default() };
+    fn fail(&self, error: PyErr, options: JobOptions) -> PyResult<JobHandle> {
         let function = self.raw.function(&[]).map_err(EngineError)?;
         let handle = self.raw.open(function, options).map_err(EngineError)?;
         handle.push_error(Box::new(error));
@@ -237,8 +296,8 @@ impl Pool {
 
 /// Why a call was not sent.
 enum Unsent {
-    /// Function or arguments cannot be pickled: that is the call's outcome. With the callback.
-    Pickle(PyErr, Option<Py<PyAny>>),
+    /// Function or arguments cannot be pickled: that is the call's outcome.
+    Pickle(PyErr, JobOptions),
     Engine(PyErr),
 }
 
@@ -286,7 +345,7 @@ struct Sequence {
     position: usize,
     len: usize,
     mode: Mode,
-    peer: Arc<Peer>,
+    peer: Peer,
 }
 
 impl Sequence {
@@ -325,7 +384,7 @@ impl Source for Sequence {
 #[pyclass(frozen, module = "manycore._engine")]
 pub(crate) struct Job {
     handle: JobHandle,
-    peer: Arc<Peer>,
+    peer: Peer,
     /// A task's result is a list, and the job's is all of them joined.
     lists: bool,
     value: OnceLock<Value>,
@@ -358,6 +417,26 @@ impl Job {
         Ok(done.is_some())
     }
 
+    /// Cancels a call that waits for a worker; whether it did.
+    fn cancel(&self) -> bool {
+        self.handle.cancel()
+    }
+
+    /// Whether a call was cancelled, and the value was not asked for.
+    fn is_cancelled(&self) -> bool {
+        self.handle.is_cancelled()
+    }
+
+    /// Whether a worker has the call, or had it.
+    fn is_sent(&self) -> bool {
+        self.handle.is_sent()
+    }
+
+    /// Has `callback` called when the job has its outcome; false if it has it already.
+    fn on_complete(&self, callback: Py<PyAny>) -> bool {
+        self.handle.on_complete(run_callback(callback))
+    }
+
     /// Has the job go on when nobody waits for it.
     fn start(&self) {
         self.handle.start();
@@ -377,6 +456,7 @@ impl Job {
 
     /// An exception knows the frames that it passed, and one of them has this job.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.peer.traverse(&visit)?;
         match self.value.get() {
             Some(Value::Returned(value)) => visit.call(value),
             Some(Value::Raised(error)) => visit.call(error),
@@ -422,8 +502,8 @@ impl Job {
 }
 
 impl Job {
-    fn new(handle: JobHandle, lists: bool, pool: &Pool) -> Self {
-        let peer = Arc::clone(&pool.peer);
+    fn new(py: Python<'_>, handle: JobHandle, lists: bool, pool: &Pool) -> Self {
+        let peer = pool.peer.share(py);
         Self { handle, peer, lists, value: OnceLock::new(), iteration: Mutex::default() }
     }
 
@@ -499,7 +579,7 @@ fn unsent(error: Box<dyn Any + Send>) -> PyErr {
 }
 
 fn lost_error(lost: &Lost) -> PyErr {
-    let Lost::Died(death) = lost else { return ProcessError::new_err(lost.to_string()) };
+    let Lost::Died(death) = lost else { return PoolBroken::new_err(lost.to_string()) };
     let exitcode = death.status.exitcode();
     WorkerDied::new_err((lost.to_string(), death.pid, exitcode, death.item))
 }

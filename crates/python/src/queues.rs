@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use manycore::channel;
+use manycore::channel::{self, QueueParts};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -28,16 +28,22 @@ impl Queue {
 
     /// The queue that another process shares; the descriptors stay the caller's.
     #[staticmethod]
-    fn attach(segment: RawFd, log: RawFd) -> PyResult<Self> {
-        let segment = borrow_fd(segment)?.try_clone_to_owned()?;
-        let log = borrow_fd(log)?.try_clone_to_owned()?;
-        Ok(Self { inner: channel::Queue::attach(segment, log).map_err(EngineError)? })
+    fn attach(segment: RawFd, log: RawFd, lamp: RawFd) -> PyResult<Self> {
+        let copy = |fd| PyResult::Ok(borrow_fd(fd)?.try_clone_to_owned()?);
+        let parts = QueueParts { segment, log, lamp }.try_map(copy)?;
+        Ok(Self { inner: channel::Queue::attach(parts).map_err(EngineError)? })
     }
 
     /// The descriptors that another process needs to attach it.
-    fn share(&self) -> PyResult<(RawFd, RawFd)> {
-        let (segment, log) = self.inner.share().map_err(EngineError)?;
-        Ok((segment.as_raw_fd(), log.as_raw_fd()))
+    fn share(&self) -> PyResult<(RawFd, RawFd, RawFd)> {
+        let QueueParts { segment, log, lamp } = self.inner.share().map_err(EngineError)?;
+        Ok((segment.as_raw_fd(), log.as_raw_fd(), lamp.as_raw_fd()))
+    }
+
+    /// A descriptor that is readable while there are items; nothing is to be read from it.
+    fn readable(&self, py: Python<'_>) -> PyResult<RawFd> {
+        let fd = wait(py, None, |_| self.inner.readable().map(|fd| fd.as_raw_fd()))?;
+        Ok(fd.unwrap_or(-1))
     }
 
     /// Puts an item, waiting at most `timeout` seconds while the queue is full; whether it did.

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, IntoRawFd, RawFd};
 
-use manycore::channel::{self, Received};
+use manycore::channel::{self, QueueParts, Received};
 use manycore::memory::Descriptor;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -75,9 +75,10 @@ pub(crate) fn send_block(sink: &Bound<'_, Sink>, block: &Block) -> PyResult<(u64
 
 /// Has a queue go with the message of `sink`; what to give to `received_queue`.
 #[pyfunction]
-pub(crate) fn send_queue(sink: &Bound<'_, Sink>, queue: &Queue) -> PyResult<(u64, u64)> {
-    let (segment, log) = queue.inner.share_descriptors().map_err(EngineError)?;
-    Ok((sink.get().add(segment), sink.get().add(log)))
+pub(crate) fn send_queue(sink: &Bound<'_, Sink>, queue: &Queue) -> PyResult<(u64, u64, u64)> {
+    let QueueParts { segment, log, lamp } = queue.inner.share_descriptors().map_err(EngineError)?;
+    let sink = sink.get();
+    Ok((sink.add(segment), sink.add(log), sink.add(lamp)))
 }
 
 /// Has a copy of a descriptor go with the message of `sink`; what to give to `received_fd`.
@@ -95,9 +96,9 @@ pub(crate) fn received_block(id: u64, offset: usize, size: usize) -> PyResult<Bl
 
 /// A queue that came with the message that is being unpickled.
 #[pyfunction]
-pub(crate) fn received_queue(segment: u64, log: u64) -> PyResult<Queue> {
-    let (segment, log) = (received(segment)?, received(log)?);
-    Ok(Queue { inner: channel::Queue::received(&segment, &log).map_err(EngineError)? })
+pub(crate) fn received_queue(segment: u64, log: u64, lamp: u64) -> PyResult<Queue> {
+    let parts = QueueParts { segment, log, lamp }.try_map(received)?;
+    Ok(Queue { inner: channel::Queue::received(&parts).map_err(EngineError)? })
 }
 
 /// A copy of a descriptor that came with the message that is being unpickled.

@@ -9,8 +9,9 @@ import importlib.machinery
 import os
 import sys
 
-#: With this in the environment the tests run on the standard library itself.
-STDLIB = os.environ.get("TESTED_SYSTEM") == "stdlib"
+#: What the tests run on: manycore, the standard library itself (stdlib), or manycore with its
+#: executor in the place of that of concurrent.futures (executor).
+SYSTEM = os.environ.get("TESTED_SYSTEM", "manycore")
 
 
 class Multiprocessing:
@@ -41,6 +42,29 @@ class Multiprocessing:
         module.__spec__ = sys.modules["manycore"].__spec__
 
 
+class Executor:
+    """Puts our executor into the place of the one that it meets in ``concurrent.futures``."""
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        """Finds ``concurrent.futures.process`` and has it changed once it is loaded."""
+        if fullname != "concurrent.futures.process":
+            return None
+        sys.meta_path.remove(cls)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        cls.exec_original = spec.loader.exec_module
+        spec.loader.exec_module = cls.exec_module
+        return spec
+
+    @classmethod
+    def exec_module(cls, module):
+        """Runs the module's code, then changes it."""
+        cls.exec_original(module)
+        from manycore.futures import ProcessPoolExecutor
+
+        module.ProcessPoolExecutor = ProcessPoolExecutor
+
+
 class StandIns:
     """Finds test packages that the interpreter has not got. It is asked last."""
 
@@ -56,5 +80,7 @@ class StandIns:
 
 
 sys.meta_path.append(StandIns)
-if not STDLIB:
+if SYSTEM != "stdlib":
     sys.meta_path.insert(0, Multiprocessing)
+if SYSTEM == "executor":
+    sys.meta_path.insert(0, Executor)

@@ -51,8 +51,17 @@
 //!
 //! The same holds for those who wait for room, with the sides changed. No process holds both
 //! locks, so there is no order to get wrong.
+//!
+//! # The lamp
+//!
+//! Who waits for other things besides needs a descriptor that is readable while there are items:
+//! the [lamp](lamp::Lamp). Once somebody has asked for it, whoever has changed a side sets the lamp
+//! to what the queue then is, under a third lock. Of several the last one sees the changes of all,
+//! so the lamp is right as soon as they are through. One that is killed between its change and the
+//! lamp leaves it as it was until the next change.
 
 mod bell;
+mod lamp;
 mod log;
 #[cfg(all(test, loom))]
 mod model;
@@ -66,6 +75,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use self::bell::Ticket;
+use self::lamp::Lamp;
 use self::log::Log;
 use self::ring::Ring;
 use self::spin::Spin;
@@ -97,7 +107,34 @@ pub struct Queue {
     block: Block,
     ring: Ring,
     log: Log,
+    lamp: Lamp,
     spin: Spin,
+}
+
+/// What another process needs to attach a queue, by `T`, which stands for a descriptor.
+#[derive(Clone, Debug)]
+pub struct Parts<T> {
+    /// The shared memory.
+    pub segment: T,
+    /// The file that takes what the shared memory has no room for.
+    pub log: T,
+    /// What tells whether there are items.
+    pub lamp: T,
+}
+
+impl<T> Parts<T> {
+    /// Makes something of each.
+    ///
+    /// # Errors
+    ///
+    /// What `f` fails with.
+    pub fn try_map<U, E>(
+        self,
+        mut f: impl FnMut(T) -> std::result::Result<U, E>,
+    ) -> std::result::Result<Parts<U>, E> {
+        let Self { segment, log, lamp } = self;
+        Ok(Parts { segment: f(segment)?, log: f(log)?, lamp: f(lamp)? })
+    }
 }
 
 impl Queue {
@@ -110,7 +147,7 @@ impl Queue {
         let segment = Segment::new(LEN)?;
         let fd = segment.fd().ok_or_else(no_descriptor)?;
         file::reserve(fd, 0, RING as u64)?;
-        let queue = Self::build(Block::in_segment(segment, 0, LEN)?, Log::new()?)?;
+        let queue = Self::build(Block::in_segment(segment, 0, LEN)?, Log::new()?, Lamp::new()?)?;
         let header = queue.header();
         header.maxsize.store(maxsize.into(), Ordering::Relaxed);
         // Relaxed: handing the descriptors on orders what comes after.
@@ -123,9 +160,9 @@ impl Queue {
     /// # Errors
     ///
     /// The descriptors are not those of a queue, or there is no address space left.
-    pub fn attach(segment: OwnedFd, log: OwnedFd) -> Result<Self> {
-        let log = Log::of(Descriptor::new(log));
-        Self::build(Block::attach(segment, 0, LEN)?, log)?.check()
+    pub fn attach(parts: Parts<OwnedFd>) -> Result<Self> {
+        let log = Log::of(Descriptor::new(parts.log));
+        Self::build(Block::attach(parts.segment, 0, LEN)?, log, Lamp::attach(parts.lamp))?.check()
     }
 
     /// The queue that came with a message, from [`Self::share_descriptors`].
@@ -133,9 +170,10 @@ impl Queue {
     /// # Errors
     ///
     /// As for [`Self::attach`]; or a descriptor was lost on the way.
-    pub fn received(segment: &Received, log: &Received) -> Result<Self> {
-        let queue = Self::build(segment.block(0, LEN)?, Log::of(log.descriptor()?.clone()))?;
-        queue.check()
+    pub fn received(parts: &Parts<Received>) -> Result<Self> {
+        let log = Log::of(parts.log.descriptor()?.clone());
+        let lamp = Lamp::of(parts.lamp.descriptor()?.clone());
+        Self::build(parts.segment.block(0, LEN)?, log, lamp)?.check()
     }
 
     fn check(self) -> Result<Self> {
@@ -145,20 +183,20 @@ impl Queue {
         Ok(self)
     }
 
-    fn build(block: Block, log: Log) -> Result<Self> {
+    fn build(block: Block, log: Log, lamp: Lamp) -> Result<Self> {
         const { assert!(size_of::<Header>() <= RING) };
         let ring = Ring::new(block.part(RING, ring::SIZE as usize)?)?;
-        Ok(Self { block, ring, log, spin: Spin::new() })
+        Ok(Self { block, ring, log, lamp, spin: Spin::new() })
     }
 
-    /// What another process needs to attach the queue: the descriptors of its segment and its log.
+    /// What another process needs to attach the queue.
     ///
     /// # Errors
     ///
     /// None at present.
-    pub fn share(&self) -> Result<(BorrowedFd<'_>, BorrowedFd<'_>)> {
+    pub fn share(&self) -> Result<Parts<BorrowedFd<'_>>> {
         let (segment, _, _) = self.block.share()?;
-        Ok((segment, self.log.fd()))
+        Ok(Parts { segment, log: self.log.fd(), lamp: self.lamp.fd() })
     }
 
     /// As [`Self::share`], for a message.
@@ -166,9 +204,41 @@ impl Queue {
     /// # Errors
     ///
     /// As for [`Self::share`].
-    pub fn share_descriptors(&self) -> Result<(Descriptor, Descriptor)> {
+    pub fn share_descriptors(&self) -> Result<Parts<Descriptor>> {
         let (segment, _, _) = self.block.share_descriptor()?;
-        Ok((segment, self.log.descriptor().clone()))
+        let (log, lamp) = (self.log.descriptor().clone(), self.lamp.descriptor().clone());
+        Ok(Parts { segment, log, lamp })
+    }
+
+    /// A descriptor that is readable while the queue has items, to wait for together with others.
+    /// From the first call on, in whichever process, each change of the queue costs a system call
+    /// more. Nothing is to be read from it.
+    ///
+    /// # Errors
+    ///
+    /// `is_interrupted`.
+    pub fn readable(&self) -> Result<BorrowedFd<'_>> {
+        Held::lock(&self.header().putting, None)?.watch();
+        Held::lock(&self.header().getting, None)?.watch();
+        self.set_lamp()?;
+        Ok(self.lamp.fd())
+    }
+
+    /// Has the lamp say what is so now.
+    #[cold]
+    fn set_lamp(&self) -> Result<()> {
+        let lock = &self.header().lamp;
+        lock.lock_or_recover(None)?;
+        let set = self.lamp.set(!self.is_empty());
+        // It is held, so this cannot fail.
+        let _ = lock.unlock();
+        set
+    }
+
+    /// After a change of a side that is watched. The change stands, whatever becomes of the lamp.
+    #[cold]
+    fn set_lamp_through_signals(&self) {
+        while self.set_lamp().is_err_and(|error| error.is_interrupted()) {}
     }
 
     /// Puts one item, which consists of `parts`, one after the other. Waits only while the queue
@@ -275,6 +345,11 @@ impl Queue {
         let taken = self.header().getting.snapshot();
         self.push(&mut written, &taken, parts)?;
         side.publish(written);
+        let watched = side.is_watched();
+        drop(side);
+        if watched {
+            self.set_lamp_through_signals();
+        }
         Ok(true)
     }
 
@@ -307,7 +382,11 @@ impl Queue {
         }
         self.pop(&written, &mut taken, bytes)?;
         side.publish(taken);
+        let watched = side.is_watched();
         drop(side);
+        if watched {
+            self.set_lamp_through_signals();
+        }
         if Log::is_fat(&written) && taken.log_head == written.log_tail {
             self.tidy();
         }

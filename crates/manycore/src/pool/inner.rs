@@ -10,16 +10,15 @@ use super::attend::Waiter;
 use super::functions::Functions;
 use super::job::{Job, Outcome, Settled};
 use super::member::{Member, Unit};
-use super::{FaceError, Lost, Settings, Spawner};
+use super::{Lost, Settings, Spawner};
 use crate::channel::hall::Hall;
-use crate::channel::link::ParentEnd;
 use crate::channel::{Message, OwnedPayload, Payload};
-use crate::process::{Child, SIGKILL, SIGTERM, watch};
+use crate::process::{Child, SIGKILL, SIGTERM};
 use crate::sys::fork;
 use crate::{Error, Result};
 
 /// How long a worker may take to end after SIGTERM before it gets SIGKILL.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 pub(super) struct Inner {
     pub(super) hall: Hall,
@@ -79,9 +78,13 @@ pub(super) struct State {
     /// When to try again to start a worker.
     pub(super) hire_at: Option<Instant>,
     pub(super) hire_failures: u32,
+    /// How many places are to have a worker.
+    pub(super) wanted: usize,
+    /// Places for which a thread starts a worker now.
+    pub(super) reserved: Vec<usize>,
     /// Jobs of one task so far.
     calls: u64,
-    serial: u64,
+    pub(super) serial: u64,
 }
 
 pub(super) enum Queued {
@@ -173,7 +176,11 @@ impl State {
 }
 
 impl Inner {
-    pub(super) fn new(settings: Settings, spawner: Box<dyn Spawner>) -> Result<Self> {
+    pub(super) fn new(
+        settings: Settings,
+        spawner: Box<dyn Spawner>,
+        wanted: usize,
+    ) -> Result<Self> {
         let state = State {
             phase: Phase::Running,
             places: (0..settings.workers).map(|_| None).collect(),
@@ -190,6 +197,8 @@ impl Inner {
             false_starts: 0,
             hire_at: None,
             hire_failures: 0,
+            wanted,
+            reserved: Vec::new(),
             calls: 0,
             serial: 0,
         };
@@ -227,61 +236,12 @@ impl Inner {
         }
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.lock().phase, Phase::Failed(_))
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.lock().phase, Phase::Ended)
-    }
-
-    /// Starts a worker for every vacant place.
-    pub(super) fn hire_all(&self) -> std::result::Result<(), FaceError> {
-        let vacant: Vec<usize> = {
-            let state = self.lock();
-            (0..state.places.len()).filter(|place| state.places[*place].is_none()).collect()
-        };
-        vacant.into_iter().try_for_each(|place| self.hire(place))
-    }
-
-    fn hire(&self, place: usize) -> std::result::Result<(), FaceError> {
-        let (end, seat) = ParentEnd::new(&self.hall)?;
-        let child = self.spawner.start(seat)?;
-        let mut state = self.lock();
-        state.serial += 1;
-        let serial = state.serial;
-        let watch = match self.watch(&child, place, serial) {
-            Ok(watch) => watch,
-            Err(error) => {
-                drop(state);
-                self.discard(&child);
-                return Err(error.into());
-            }
-        };
-        let most = self.settings.max_tasks_per_worker.unwrap_or(u64::MAX);
-        state.places[place] = Some(Member::new(end, Arc::clone(&child), serial, most, watch));
-        if matches!(state.phase, Phase::Terminated | Phase::Failed(_)) {
-            // Terminated while the worker started.
-            let _ = child.signal(SIGKILL);
-        }
-        // It may have rung already, when the one who attends did not know it yet.
-        state.news = true;
-        self.release(state);
-        Ok(())
-    }
-
-    /// Ends a worker of whose death nobody would be told.
-    fn discard(&self, child: &Child) {
-        let _ = child.signal(SIGKILL);
-        wait_until(child, Instant::now() + GRACE);
-        self.spawner.ended(child);
-    }
-
-    fn watch(&self, child: &Child, place: usize, serial: u64) -> Result<watch::Watch> {
-        // Not the whole pool: if the watching thread were the last to have it, it would have to
-        // drop what belongs to the face.
-        let (deaths, hall) = (Arc::clone(&self.deaths), self.hall.clone());
-        let died = move || {
-            deaths.lock().unwrap_or_else(PoisonError::into_inner).push((place, serial));
-            hall.back().ring();
-        };
-        watch::on_exit(child, Box::new(died))
     }
 
     /// Makes a job of one task and sends it, or keeps it until a worker has room.
@@ -394,6 +354,21 @@ impl Inner {
     }
 
     pub(super) fn terminate(&self) {
+        self.settle_for_good();
+        self.end_workers();
+        self.hall.back().ring();
+    }
+
+    /// As `terminate`, but leaves it to the caller to end the workers that do not leave.
+    pub(super) fn abandon(&self) {
+        self.settle_for_good();
+        // One that ends its task after all is ended when its reply comes.
+        self.lock().members_mut().for_each(Member::dismiss);
+        self.hall.back().ring();
+    }
+
+    /// Settles everything; nothing comes after it.
+    fn settle_for_good(&self) {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Ended) {
             state.phase = Phase::Terminated;
@@ -401,8 +376,6 @@ impl Inner {
         let jobs = state.settle_all();
         self.release(state);
         drop(jobs);
-        self.end_workers();
-        self.hall.back().ring();
     }
 
     /// SIGTERM to all, and SIGKILL to those that are still there after the grace.
@@ -428,7 +401,7 @@ impl Inner {
 
 /// Waits for the end of a process; false if it has not ended by the deadline, or cannot be waited
 /// for.
-fn wait_until(child: &Child, deadline: Instant) -> bool {
+pub(super) fn wait_until(child: &Child, deadline: Instant) -> bool {
     loop {
         match child.wait(Some(deadline)) {
             Ok(_) => return true,

@@ -47,6 +47,9 @@ pub struct JobOptions {
     pub chunk: Option<usize>,
     /// Opaque to the engine: tells the worker's face what to do with the task.
     pub tag: u8,
+    /// The worker tells the parent of the result at once, although nobody waits for it. A job with
+    /// a callback is urgent in any case.
+    pub urgent: bool,
 }
 
 static JOBS: fixed::AtomicU64 = fixed::AtomicU64::new(1);
@@ -64,6 +67,8 @@ pub(super) struct Job {
     pub(super) item_time: AtomicU64,
     /// Set once everything is settled and the callback has run.
     complete: AtomicBool,
+    /// A worker has the task that was placed last. Read without the pool's lock: a hint.
+    sent: AtomicBool,
     state: Mutex<JobState>,
     /// Tasks come by [`super::JobHandle::push`].
     pub(super) open: bool,
@@ -85,6 +90,8 @@ struct JobState {
     /// Outcomes not yet taken, in the order of their arrival.
     settled: VecDeque<Settled>,
     callback: Option<Callback>,
+    /// It has a callback, or had one.
+    armed: bool,
     /// Until every task is settled: it keeps descriptors open.
     function: Option<Arc<Function>>,
 }
@@ -113,6 +120,7 @@ impl Job {
             unsettled: 0,
             input_ended: false,
             settled: VecDeque::new(),
+            armed: options.callback.is_some(),
             callback: options.callback,
             function: Some(Arc::clone(function)),
         };
@@ -122,10 +130,11 @@ impl Job {
             function: function.number,
             tag: options.tag,
             chunk: options.chunk,
-            urgent: state.callback.is_some(),
+            urgent: options.urgent || state.armed,
             task_time: AtomicU64::new(0),
             item_time: AtomicU64::new(0),
             complete: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
             state: Mutex::new(state),
             open,
             source: Mutex::new(source),
@@ -212,6 +221,35 @@ impl Job {
 
     pub(super) fn has_callback(&self) -> bool {
         self.lock().callback.is_some()
+    }
+
+    /// Takes the callback for a job that is not complete and never had one; false if it is
+    /// complete. Called with the pool's lock, so that the job does not become so meanwhile.
+    pub(super) fn arm(&self, callback: &mut Option<Callback>) -> bool {
+        if self.is_complete() {
+            return false;
+        }
+        let mut state = self.lock();
+        if !state.armed {
+            state.armed = true;
+            state.callback = callback.take();
+        }
+        true
+    }
+
+    pub(super) fn set_sent(&self, sent: bool) {
+        self.sent.store(sent, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the first outcome that was not taken is that the task was cancelled.
+    pub(super) fn is_cancelled(&self) -> bool {
+        let state = self.lock();
+        let first = state.settled.front().map(|settled| &settled.outcome);
+        matches!(first, Some(Outcome::Lost(Lost::Cancelled)))
     }
 
     pub(super) fn set_complete(&self) {

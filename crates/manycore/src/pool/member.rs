@@ -102,6 +102,7 @@ impl Member {
         if self.try_send(&unit, payload)? {
             self.last += 1;
             unit.number = self.last;
+            unit.job.set_sent(true);
             unit.descriptors = payload.descriptors.to_vec();
             self.units.push_back(unit);
             return Ok(Ok(()));
@@ -180,6 +181,7 @@ impl Member {
             match payloads.front() {
                 Some((head, _)) if head.task == unit.number => {
                     let (_, payload) = payloads.pop_front().unwrap_or_else(|| unreachable!());
+                    unit.job.set_sent(false);
                     let descriptors = std::mem::take(&mut unit.descriptors);
                     unstarted.push((unit, payload.with_descriptors(descriptors)));
                 }

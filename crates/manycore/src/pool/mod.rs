@@ -1,11 +1,13 @@
 #![doc = include_str!("README.md")]
 
 mod attend;
+mod cancel;
 mod dispatch;
 mod functions;
 mod inner;
 mod job;
 mod member;
+mod staffing;
 mod supervisor;
 mod worker;
 
@@ -43,6 +45,10 @@ pub trait Spawner: Send + Sync + 'static {
     fn ended(&self, child: &Child) {
         let _ = child;
     }
+
+    /// Nothing is left of the pool. The last call, on the supervisor's thread, before
+    /// [`RawPool::join`] returns.
+    fn over(&self) {}
 }
 
 /// What a pool is made with.
@@ -86,6 +92,8 @@ pub enum Lost {
     Died(Death),
     /// The pool was terminated first.
     Terminated,
+    /// It was cancelled before a worker had it.
+    Cancelled,
     /// The pool cannot go on.
     Failed(Arc<str>),
 }
@@ -109,6 +117,7 @@ impl fmt::Display for Lost {
                 write!(f, "worker {pid} died while it ran task {item}: {status}")
             }
             Self::Terminated => f.write_str("the pool was terminated before the task ended"),
+            Self::Cancelled => f.write_str("the task was cancelled"),
             Self::Failed(reason) => write!(f, "the pool has failed: {reason}"),
         }
     }
@@ -126,10 +135,31 @@ impl RawPool {
     ///
     /// The settings are wrong, or a worker could not be started; those that were are ended.
     pub fn new(settings: Settings, spawner: impl Spawner) -> std::result::Result<Self, FaceError> {
+        let workers = settings.workers;
+        Self::with_staff(settings, spawner, workers)
+    }
+
+    /// A pool without workers. [`Self::grow`] starts them, one by one.
+    ///
+    /// # Errors
+    ///
+    /// The settings are wrong, or the system has no shared memory or thread to give.
+    pub fn on_demand(
+        settings: Settings,
+        spawner: impl Spawner,
+    ) -> std::result::Result<Self, FaceError> {
+        Self::with_staff(settings, spawner, 0)
+    }
+
+    fn with_staff(
+        settings: Settings,
+        spawner: impl Spawner,
+        wanted: usize,
+    ) -> std::result::Result<Self, FaceError> {
         if settings.workers == 0 {
             return Err(Error::misuse("Number of processes must be at least 1").into());
         }
-        let inner = Arc::new(Inner::new(settings, Box::new(spawner))?);
+        let inner = Arc::new(Inner::new(settings, Box::new(spawner), wanted)?);
         let pool = Self { inner };
         let hired = pool.inner.hire_all();
         if hired.is_err() {
@@ -205,6 +235,47 @@ impl RawPool {
         let job = Arc::new(Job::new(&function, Some(source), false, options));
         self.inner.add_source(&job);
         Ok(JobHandle { job, inner: Arc::clone(&self.inner) })
+    }
+
+    /// Starts one more worker if there is none for the next task, and fewer than the settings say.
+    ///
+    /// # Errors
+    ///
+    /// The worker could not be started, and there is no other; or the pool belongs to another
+    /// process.
+    pub fn grow(&self) -> std::result::Result<(), FaceError> {
+        self.inner.check_process()?;
+        self.inner.grow()
+    }
+
+    /// Whether the pool has failed: its workers cannot work.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.inner.check_process().is_ok() && self.inner.has_failed()
+    }
+
+    /// Cancels every task that waits for a worker to have time. Those for which a worker starts
+    /// just now stay, and those of a [`Source`].
+    ///
+    /// # Errors
+    ///
+    /// The pool belongs to another process.
+    pub fn cancel_waiting(&self) -> Result<()> {
+        self.inner.check_process()?;
+        self.inner.cancel_waiting();
+        Ok(())
+    }
+
+    /// As [`Self::terminate`], but only tells the workers to leave; the caller ends those that do
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// The pool belongs to another process.
+    pub fn abandon(&self) -> Result<()> {
+        self.inner.check_process()?;
+        self.inner.abandon();
+        Ok(())
     }
 
     /// No more jobs; the workers leave when the last task has ended.
@@ -298,6 +369,30 @@ impl JobHandle {
         if self.job.open && self.inner.check_process().is_ok() {
             self.inner.end_input(&self.job);
         }
+    }
+
+    /// Cancels a call that waits for a worker; false if it is too late for that.
+    #[must_use]
+    pub fn cancel(&self) -> bool {
+        self.inner.check_process().is_ok() && self.inner.cancel(&self.job)
+    }
+
+    /// Whether a call was cancelled, and this outcome has not been taken.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.check_process().is_ok() && self.job.is_cancelled()
+    }
+
+    /// Whether a worker has the task of a call, or had it.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.job.is_sent()
+    }
+
+    /// Gives the job its callback, unless it has or had one; false if the job is complete.
+    #[must_use]
+    pub fn on_complete(&self, callback: Callback) -> bool {
+        self.inner.check_process().is_ok() && self.inner.arm(&self.job, callback)
     }
 
     /// Whether every task of the job has its outcome and the callback has run.

@@ -232,13 +232,18 @@ impl Inner {
     /// Marks the pool as ended if nothing is left of it.
     fn end_if_over(&self) -> bool {
         let mut state = self.lock();
-        let over = state.is_over();
-        if over {
-            state.phase = Phase::Ended;
-            state.news = true;
+        if !state.is_over() {
+            self.release(state);
+            return false;
         }
+        drop(state);
+        // The state of a pool that is over stays so, but for a terminate of what has gone.
+        self.spawner.over();
+        state = self.lock();
+        state.phase = Phase::Ended;
+        state.news = true;
         self.release(state);
-        over
+        true
     }
 }
 
@@ -258,13 +263,12 @@ impl State {
     }
 
     fn lacks_workers(&self) -> bool {
-        let vacant = self.places.iter().any(Option::is_none);
         let work = match self.phase {
             Phase::Running => true,
             Phase::Closing => !self.is_idle(),
             _ => false,
         };
-        vacant && work
+        work && self.vacant().is_some()
     }
 
     fn is_over(&self) -> bool {
@@ -273,7 +277,9 @@ impl State {
             Phase::Terminated => true,
             _ => false,
         };
-        done && self.callbacks.is_empty() && self.members().next().is_none()
+        done && self.callbacks.is_empty()
+            && self.reserved.is_empty()
+            && self.members().next().is_none()
     }
 }
 

@@ -195,6 +195,7 @@ pub(crate) struct Staff {
     pub(crate) children: Mutex<Vec<Arc<Child>>>,
     pub(crate) started: AtomicUsize,
     pub(crate) ended: AtomicUsize,
+    pub(crate) over: AtomicUsize,
 }
 
 impl Staff {
@@ -213,10 +214,14 @@ impl Bytes {
     }
 
     pub(crate) fn with(method: StartMethod, workers: usize, most: Option<u64>, mood: Mood) -> Self {
-        let staff = Arc::new(Staff::default());
-        let starter = Starter { kind: Kind::new(method), mood, staff: Arc::clone(&staff) };
-        let settings = Settings { workers, max_tasks_per_worker: most };
+        let (starter, settings, staff) = plan(method, workers, most, mood);
         Self { raw: RawPool::new(settings, starter).unwrap(), staff }
+    }
+
+    /// A pool that has no workers yet.
+    pub(crate) fn on_demand(method: StartMethod, workers: usize, most: Option<u64>) -> Self {
+        let (starter, settings, staff) = plan(method, workers, most, Mood::Willing);
+        Self { raw: RawPool::on_demand(settings, starter).unwrap(), staff }
     }
 
     pub(crate) fn function(&self, name: &str) -> Arc<Function> {
@@ -241,6 +246,17 @@ impl Bytes {
     pub(crate) fn join(&self) {
         self.raw.join(None).unwrap();
     }
+}
+
+fn plan(
+    method: StartMethod,
+    workers: usize,
+    most: Option<u64>,
+    mood: Mood,
+) -> (Starter, Settings, Arc<Staff>) {
+    let staff = Arc::new(Staff::default());
+    let starter = Starter { kind: Kind::new(method), mood, staff: Arc::clone(&staff) };
+    (starter, Settings { workers, max_tasks_per_worker: most }, staff)
 }
 
 /// The body of the one result of a job.
@@ -330,6 +346,10 @@ impl Spawner for Starter {
 
     fn ended(&self, _child: &Child) {
         self.staff.ended.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn over(&self) {
+        self.staff.over.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -211,9 +211,7 @@ fn workers_killed_at_any_time_lose_no_descriptor() {
                 })
                 .unzip();
             spin(std::time::Duration::from_micros(chance.next() % 600));
-            if let Some(child) = pool.staff.any(round) {
-                child.signal(SIGKILL).unwrap();
-            }
+            let killed = pool.staff.any(round).inspect(|child| child.signal(SIGKILL).unwrap());
             for (n, (reader, job)) in readers.into_iter().zip(&jobs).enumerate() {
                 job.wait(None).unwrap();
                 let written = read(reader);
@@ -225,6 +223,11 @@ fn workers_killed_at_any_time_lose_no_descriptor() {
                 }
             }
             drop(block);
+            // A replacement that is forked meanwhile would have the ends of the next pipes.
+            let pids = || pool.raw.pids();
+            while pids().len() < 2 || killed.iter().any(|it| pids().contains(&it.pid())) {
+                thread::yield_now();
+            }
             test.alive();
         }
         pool.finish();

@@ -2,7 +2,7 @@
 
 use super::bell::Bell;
 use super::record::Record;
-use crate::primitive::AtomicU64;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::RawMutex;
 
 /// The beginning of a queue's segment.
@@ -15,6 +15,8 @@ pub(super) struct Header {
     pub(super) putting: Side<7>,
     /// What those who get change.
     pub(super) getting: Side<4>,
+    /// Held by whoever sets the lamp.
+    pub(super) lamp: RawMutex,
 }
 
 /// One end of the queue.
@@ -24,6 +26,8 @@ pub(super) struct Side<const N: usize> {
     pub(super) lock: RawMutex,
     /// Rung before this side changes; the other side sleeps here.
     pub(super) bell: Bell,
+    /// 1 once somebody watches the lamp. Only changed and looked at with the lock.
+    watched: AtomicU32,
     pub(super) record: Record<N>,
 }
 
@@ -107,6 +111,18 @@ impl Side<4> {
 }
 
 impl<const N: usize> Side<N> {
+    /// Whether who changes this side has to set the lamp. Only for the holder of the lock.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        // Relaxed, here and below: the lock orders it.
+        self.watched.load(Ordering::Relaxed) != 0
+    }
+
+    /// Has the lamp set from now on. Only for the holder of the lock.
+    pub(super) fn watch(&self) {
+        self.watched.store(1, Ordering::Relaxed);
+    }
+
     /// How many items ever went through this side.
     #[inline]
     pub(super) fn items(&self) -> u64 {
