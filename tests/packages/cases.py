@@ -107,7 +107,7 @@ CASES = [
         ("scipy_workers.py",),
         prepare=material.programs("scipy_workers.py"),
         target="_worker.work",
-        processes=6,
+        processes=12,
     ),
     Case(
         "emcee",
@@ -126,8 +126,7 @@ CASES = [
         ("joblib_backend.py",),
         prepare=material.programs("joblib_backend.py"),
         target="_worker.work",
-        # A pool may end before all its workers have begun.
-        processes=3,
+        processes=8,
     ),
     Case(
         "loky",

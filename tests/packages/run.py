@@ -36,7 +36,7 @@ class Case:
     prepare: Callable[[Path], None] = lambda folder: None
     #: Start methods for `--start-method`; None, if the package chooses one by itself.
     methods: tuple[str | None, ...] = ("fork", "forkserver", "spawn")
-    #: The processes that it starts at least.
+    #: The processes that it starts at least. Some may be ended before they have begun.
     processes: int = 2
     #: The processes' targets have this in their name under manycore.
     target: str = ""
@@ -68,8 +68,14 @@ class Run:
     left: list[str]
     files: dict[str, bytes] = field(default_factory=dict)
 
+    @property
+    def started(self) -> list[dict[str, str]]:
+        """The processes, as they were noted by those who started them."""
+        return [line for line in self.noted if line["event"] == "started"]
+
+    @property
     def ran(self) -> list[dict[str, str]]:
-        """What processes have noted about themselves."""
+        """The processes that have begun, as they noted it themselves."""
         return [line for line in self.noted if line["event"] == "runs"]
 
 
@@ -86,8 +92,8 @@ def check(case: Case, method: str | None) -> str:
     if differences := "".join(_differences(alone, ours)):
         raise CheckError(f"not as with the interpreter alone:\n{differences}")
     _check(case, ours, "manycore", method)
-    targets = sorted({line["target"] for line in ours.ran()} - {"."})
-    return " ".join([f"{len(alone.ran())} and {len(ours.ran())} processes", *targets])
+    targets = sorted({line["target"] for line in ours.ran} - {"."})
+    return " ".join([f"{len(alone.started)} and {len(ours.started)} processes", *targets])
 
 
 def _run(case: Case, launcher: list[str], method: str | None) -> Run:
@@ -217,9 +223,8 @@ def _check(case: Case, run: Run, system: str, method: str | None) -> None:
         raise CheckError(f"exit code {run.exitcode} with {system}\n{run.output}")
     if run.left:
         raise CheckError(f"processes of {system} are left:\n" + "\n".join(run.left))
-    ran = run.ran()
-    if len(ran) < case.processes:
-        raise CheckError(f"only {len(ran)} processes of {system} have run\n{run.output}")
+    if len(run.started) < case.processes or not run.ran:
+        raise CheckError(f"{len(run.started)} processes of {system} were started\n{run.output}")
     for line in run.noted:
         if line["process"] == case.own_process:
             # Such a process need not know of manycore; the one that starts it does.
@@ -227,10 +232,10 @@ def _check(case: Case, run: Run, system: str, method: str | None) -> None:
                 raise CheckError(f"a process was not started under {system}: {line}")
         elif line["multiprocessing"] != system or not line["process"].startswith(f"{system}."):
             raise CheckError(f"a process is not made by {system}: {line}")
-    if method and all(line["method"] != method for line in ran):
-        raise CheckError(f"no process has the start method {method}: {ran}")
-    if system == "manycore" and all(case.target not in line["target"] for line in ran):
-        raise CheckError(f"no process runs {case.target}: {ran}")
+    if method and all(line["method"] != method for line in run.ran):
+        raise CheckError(f"no process has the start method {method}: {run.ran}")
+    if system == "manycore" and all(case.target not in line["target"] for line in run.ran):
+        raise CheckError(f"no process runs {case.target}: {run.ran}")
 
 
 def _differences(plain: Run, run: Run) -> Iterator[str]:

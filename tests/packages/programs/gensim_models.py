@@ -22,8 +22,9 @@ if __name__ == "__main__":
     options = {"id2word": dictionary, "num_topics": 2, "random_state": 0, "workers": 2}
     lda = LdaMulticore(corpus, chunksize=len(corpus), passes=2, batch=True, **options)
     print([(topic, f"{words}") for topic, words in lda.print_topics()])
+    # With several, how often the model is updated is left to chance.
     many = LdaMulticore(corpus, chunksize=10, passes=3, **options)
-    print(many.num_updates, many.get_topics().shape)
+    print(many.get_topics().shape)
     for measure in ("c_v", "c_npmi"):
         model = CoherenceModel(
             model=lda, texts=documents, dictionary=dictionary, coherence=measure, processes=2
