@@ -263,7 +263,7 @@ if __name__ == "__main__":
     [
         ("ignore", "child\n0\n", ""),
         ("warn", "child\n0\n", "ImportWarning: Failed to preload module 'nothing_of_this_name'"),
-        ("fail", "", "BrokenPipeError: the socket is closed\nThe fork server has ended"),
+        ("fail", "", "BrokenPipeError: the socket is closed\nForkserver process may have crashed"),
         ("shout", "", "ValueError: on_error must be 'ignore', 'warn', or 'fail', not 'shout'"),
     ],
 )
