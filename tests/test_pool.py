@@ -571,8 +571,8 @@ def test_a_context_with_foreign_processes():
 
     class Staffing(manycore.pool.Pool):
         @staticmethod
-        def Process(ctx, *args, **kwargs):  # noqa: N802
+        def Process(ctx, *args, **kwargs):
             return Foreign().Process(*args, **kwargs)
 
-    with pytest.raises(TypeError, match="context: its processes are .*ForkProcess"):
+    with pytest.raises(TypeError, match=r"context: its processes are .*ForkProcess"):
         Staffing(1)
