@@ -12,6 +12,8 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 PACKAGE = TOP / "python"
 REQUIREMENTS = TOP / "requirements-test.txt"
+#: Where the environments and the results are, unless somebody wants them elsewhere.
+WORK = Path(sys.prefix) / "cpython"
 
 METHODS = ("fork", "forkserver", "spawn")
 
