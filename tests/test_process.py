@@ -155,6 +155,15 @@ def test_sentinel(ctx):
     process.join()
 
 
+def test_exit_code_is_there_once_the_sentinel_says_so(ctx):
+    for _ in range(20):
+        process = ctx.Process(target=os._exit, args=(7,))
+        process.start()
+        wait([process.sentinel])
+        assert process.exitcode == 7
+        process.join()
+
+
 def test_close(ctx):
     process = ctx.Process(target=sleep_long)
     process.start()

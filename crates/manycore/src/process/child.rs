@@ -113,7 +113,7 @@ impl Child {
         match &self.source {
             Source::Kernel => self.reap(),
             Source::Server { .. } if !poll::is_readable(self.sentinel())? => Ok(None),
-            Source::Server { cell, server } => self.ask(cell, server, None).map(Some),
+            Source::Server { cell, server } => self.ask(cell, server).map(Some),
         }
     }
 
@@ -128,7 +128,8 @@ impl Child {
         loop {
             poll::wait(self.sentinel(), deadline)?;
             if let Source::Server { cell, server } = &self.source {
-                return self.ask(cell, server, deadline);
+                // Past the deadline, too: who has seen the sentinel may ask without waiting.
+                return self.ask(cell, server);
             }
             if let Some(status) = self.reap()? {
                 return Ok(status);
@@ -178,7 +179,7 @@ impl Child {
     }
 
     /// The status of a fork server's child that has ended: the server is about to tell it.
-    fn ask(&self, cell: &OwnedFd, server: &Self, deadline: Option<Instant>) -> Result<ExitStatus> {
+    fn ask(&self, cell: &OwnedFd, server: &Self) -> Result<ExitStatus> {
         loop {
             // Before the cell: a server that is gone now can have told nothing afterwards.
             let gone = poll::is_readable(server.sentinel())?;
@@ -188,7 +189,7 @@ impl Child {
             })?;
             match told {
                 Some(status) => return Ok(status),
-                None => drop(poll::poll([cell.as_fd(), server.sentinel()], deadline)?),
+                None => drop(poll::poll([cell.as_fd(), server.sentinel()], None)?),
             }
         }
     }

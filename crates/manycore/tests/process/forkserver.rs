@@ -247,6 +247,17 @@ fn a_server_killed_at_any_moment_never_leaves_us_waiting() {
 }
 
 #[test]
+fn who_has_seen_the_sentinel_need_not_wait_for_the_status() {
+    let _watchdog = Watchdog::new();
+    let server = start();
+    for _ in 0..100 {
+        let child = server.fork(b"exit 4", &[]).unwrap();
+        support::wait_readable(child.sentinel());
+        assert_eq!(child.wait(support::soon(0)).unwrap().code(), Some(4));
+    }
+}
+
+#[test]
 fn a_server_ends_with_its_last_child() {
     let _watchdog = Watchdog::new();
     let server = start();
