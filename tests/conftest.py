@@ -3,6 +3,7 @@
 import gc
 import multiprocessing.process
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +23,9 @@ PATIENCE = 60
 
 # Children have to print their stacks when the watchdog strikes.
 os.environ["PYTHONFAULTHANDLER"] = "1"
+
+# A shell starts what runs in the background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])
