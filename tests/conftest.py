@@ -100,7 +100,9 @@ class State:
         gc.collect()
         self.children = sorted(children() - {watchdog, forkserver._forkserver._forkserver_pid})
         self.started = sorted(p.name for p in multiprocessing.process._children)
-        self.threads = sorted(thread.name for thread in threading.enumerate())
+        # Before 3.13 the stand-in of a thread that is not Python's own stays when that has ended.
+        threads = [t for t in threading.enumerate() if not isinstance(t, threading._DummyThread)]
+        self.threads = sorted(thread.name for thread in threads)
         self.fds = sorted(descriptors())
         self.shm = sorted(os.listdir("/dev/shm"))
         self.mappings = memfds()
