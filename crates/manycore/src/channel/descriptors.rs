@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::hall::Hall;
@@ -17,7 +16,7 @@ use crate::primitive::{AtomicBool, Ordering};
 
 /// The side that sends.
 pub(super) struct DescriptorWriter {
-    socket: Arc<OwnedFd>,
+    socket: Descriptor,
     /// What the other side has.
     known: HashSet<u64>,
     ends: Arc<Ends>,
@@ -27,7 +26,7 @@ pub(super) struct DescriptorWriter {
 
 impl DescriptorWriter {
     /// If there is a hall, its supervisor is woken when a descriptor ends.
-    pub(super) fn new(socket: Arc<OwnedFd>, hall: Option<Hall>) -> Self {
+    pub(super) fn new(socket: Descriptor, hall: Option<Hall>) -> Self {
         let ends = Ends { ids: Mutex::default(), any: AtomicBool::new(false), hall };
         Self { socket, known: HashSet::new(), ends: Arc::new(ends), untold: Vec::new() }
     }

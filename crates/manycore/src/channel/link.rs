@@ -10,13 +10,12 @@ mod sender;
 mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use self::receiver::Receiver;
 use self::sender::Sender;
 use super::hall::Hall;
 use super::message::{Head, Kind, Message, OwnedPayload, Payload, Wire};
-use crate::memory::Segment;
+use crate::memory::{Descriptor, Segment};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::{Consumer, Memory};
 use crate::sync::Doorbell;
@@ -97,10 +96,9 @@ impl ParentEnd {
     pub(crate) fn new(hall: &Hall) -> Result<(Self, Seat)> {
         let mut segment = Segment::new(SIZE)?;
         let link = segment.take_fd().ok_or_else(|| Error::closed("a new segment"))?;
-        let (ours, theirs) = socket::pair()?;
-        let ours = Arc::new(ours);
+        let (ours, theirs) = Descriptor::make_private(socket::pair)?;
         let (tasks, results) = rings(&segment);
-        let sender = Sender::new(tasks.clone(), Arc::clone(&ours), Some(hall.clone()));
+        let sender = Sender::new(tasks.clone(), ours.clone(), Some(hall.clone()));
         let receiver = Receiver::new(results, ours);
         let seat = Seat { link, socket: theirs, hall: hall.fd()? };
         Ok((Self { segment, sender, receiver, tasks }, seat))
@@ -201,9 +199,9 @@ impl WorkerEnd {
         if segment.len() != SIZE {
             return Err(Error::corrupt("the size of a link"));
         }
-        let socket = Arc::new(seat.socket);
+        let socket = Descriptor::private(seat.socket);
         let (tasks, results) = rings(&segment);
-        let sender = Sender::new(results, Arc::clone(&socket), None);
+        let sender = Sender::new(results, socket.clone(), None);
         let receiver = Receiver::new(tasks, socket);
         Ok(Self { segment, hall: Hall::from_fd(seat.hall)?, sender, receiver })
     }

@@ -3,8 +3,7 @@
 //! A descriptor crosses before the first record that names it is published, so whoever reads such
 //! a record finds it on the socket, or has taken it in before.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
 
 use super::descriptors::{DescriptorReader, Received};
 use super::slab::{Lease, SlabReader};
@@ -26,7 +25,7 @@ pub(super) enum Content {
 
 /// Sends descriptors with their names; false if the other side has not made room yet.
 pub(super) fn send(
-    socket: &OwnedFd,
+    socket: &Descriptor,
     content: Content,
     ids: &[u64],
     fds: &[BorrowedFd<'_>],
@@ -36,15 +35,16 @@ pub(super) fn send(
     socket::try_send(socket, &bytes, fds)
 }
 
-/// The receiving side of a link's socket.
+/// The receiving side of a link's socket. No forked child has a copy of a link's socket: what is
+/// under way when the link ends would stay open for as long as the child lives.
 pub(super) struct Mail {
-    socket: Arc<OwnedFd>,
+    socket: Descriptor,
     slabs: SlabReader,
     descriptors: DescriptorReader,
 }
 
 impl Mail {
-    pub(super) fn new(socket: Arc<OwnedFd>) -> Self {
+    pub(super) fn new(socket: Descriptor) -> Self {
         Self { socket, slabs: SlabReader::default(), descriptors: DescriptorReader::default() }
     }
 
@@ -89,7 +89,7 @@ impl Mail {
 
     /// Takes in one letter; `None` if there is none.
     fn take_in(&mut self) -> Result<Option<()>> {
-        let Some(letter) = socket::try_receive(&*self.socket, 8 * (MOST + 1))? else {
+        let Some(letter) = socket::try_receive(&self.socket, 8 * (MOST + 1))? else {
             return Ok(None);
         };
         let (words, []) = letter.bytes.as_chunks::<8>() else {

@@ -14,10 +14,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use super::mail::{self, Content};
-use crate::memory::Segment;
+use crate::memory::{Descriptor, Segment};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::sys::fork;
 use crate::{Error, Result};
@@ -36,7 +35,7 @@ const WARM: usize = 256 << 20;
 
 /// The side that owns the slabs and writes into them.
 pub(super) struct SlabWriter {
-    socket: Arc<OwnedFd>,
+    socket: Descriptor,
     slabs: Vec<Slab>,
     last: u64,
 }
@@ -70,7 +69,7 @@ fn state(segment: &Segment) -> &AtomicU32 {
 }
 
 impl SlabWriter {
-    pub(super) fn new(socket: Arc<OwnedFd>) -> Self {
+    pub(super) fn new(socket: Descriptor) -> Self {
         Self { socket, slabs: Vec::new(), last: 0 }
     }
 

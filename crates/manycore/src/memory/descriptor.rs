@@ -79,6 +79,13 @@ impl Descriptor {
         Self::of(Fd::Private(PrivateFd::new(fd)))
     }
 
+    /// As [`PrivateFd::make`].
+    pub(crate) fn make_private<T>(
+        make: impl FnOnce() -> Result<(OwnedFd, T)>,
+    ) -> Result<(Self, T)> {
+        PrivateFd::make(make).map(|(fd, other)| (Self::of(Fd::Private(fd)), other))
+    }
+
     /// Whether forked children do not have it.
     pub(crate) fn is_private(&self) -> bool {
         matches!(self.inner.fd, Fd::Private(_))

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use super::inner::{Inner, State};
 use super::job::Job;
 use crate::primitive::{AtomicU32, Ordering, fence};
-use crate::sync::spin_until;
 use crate::sys::futex::{self, Wake};
 use crate::{Error, Result};
 
@@ -133,7 +132,7 @@ impl Inner {
                 continue;
             }
             let mut stir = || ready() || self.has_work();
-            if !spin_until(LOOK_OUT, &mut stir) {
+            if !self.look_out.until(LOOK_OUT, &mut stir) {
                 self.hall.front().park(stir, deadline)?;
             }
         }

@@ -14,6 +14,7 @@ use super::{Lost, Settings, Spawner};
 use crate::channel::hall::Hall;
 use crate::channel::{Message, OwnedPayload, Payload};
 use crate::process::{Child, SIGKILL, SIGTERM};
+use crate::sync::LookOut;
 use crate::sys::fork;
 use crate::{Error, Result};
 
@@ -22,6 +23,8 @@ pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 pub(super) struct Inner {
     pub(super) hall: Hall,
+    /// Of whoever attends.
+    pub(super) look_out: LookOut,
     pub(super) settings: Settings,
     pub(super) spawner: Box<dyn Spawner>,
     state: Mutex<State>,
@@ -204,6 +207,7 @@ impl Inner {
         };
         Ok(Self {
             hall: Hall::new()?,
+            look_out: LookOut::new(),
             settings,
             spawner,
             state: Mutex::new(state),

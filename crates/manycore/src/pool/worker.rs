@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::link::{Seat, WorkerEnd};
 use crate::channel::{Head, Kind, Message, Payload};
-use crate::sync::spin_until;
+use crate::sync::LookOut;
 use crate::sys::fork;
 use crate::{Error, Result};
 
@@ -15,6 +15,7 @@ const LOOK_OUT: Duration = Duration::from_micros(60);
 /// A worker process's end of its pool.
 pub struct Worker {
     end: WorkerEnd,
+    look_out: LookOut,
     /// Of the process that took the seat: a copy that a task forks must leave the rings alone.
     generation: u64,
 }
@@ -61,7 +62,8 @@ impl Worker {
     ///
     /// The descriptors are not those of a seat.
     pub fn new(seat: Seat) -> Result<Self> {
-        Ok(Self { end: WorkerEnd::new(seat)?, generation: fork::generation() })
+        let (end, look_out) = (WorkerEnd::new(seat)?, LookOut::new());
+        Ok(Self { end, look_out, generation: fork::generation() })
     }
 
     /// Tells the pool that tasks can come.
@@ -103,7 +105,7 @@ impl Worker {
     /// A signal arrived ([`Error::is_interrupted`]).
     pub fn wait(&mut self) -> Result<()> {
         let end = &self.end;
-        if spin_until(LOOK_OUT, || end.has_message()) {
+        if self.look_out.until(LOOK_OUT, || end.has_message()) {
             return Ok(());
         }
         self.rest(|end| end.has_message())

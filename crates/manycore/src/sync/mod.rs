@@ -26,4 +26,4 @@ pub use mutex::Mutex;
 pub(crate) use mutex::RawMutex;
 pub use recursive::RecursiveMutex;
 pub use semaphore::Semaphore;
-pub(crate) use spin::spin_until;
+pub(crate) use spin::LookOut;

@@ -1,11 +1,9 @@
 //! The side of a link that receives.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
 use super::super::descriptors::Received;
 use super::super::mail::Mail;
 use super::super::message::{Head, Kind, Message, Wire};
+use crate::memory::Descriptor;
 use crate::ring::{Consumer, Memory};
 use crate::{Error, Result};
 
@@ -30,7 +28,7 @@ pub(super) enum Reply {
 }
 
 impl Receiver {
-    pub(super) fn new(ring: Memory, socket: Arc<OwnedFd>) -> Self {
+    pub(super) fn new(ring: Memory, socket: Descriptor) -> Self {
         let (ring, mail) = (Consumer::new(ring), Mail::new(socket));
         Self { ring, mail, record: Vec::new(), replies: Vec::new() }
     }

@@ -1,8 +1,5 @@
 //! The side of a link that sends.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
 use super::super::descriptors::DescriptorWriter;
 use super::super::hall::Hall;
 use super::super::message::{Head, Kind, Layout, Payload, Wire};
@@ -26,8 +23,8 @@ pub(super) struct Sender {
 
 impl Sender {
     /// If there is a hall, its supervisor is woken when a descriptor that was sent has ended.
-    pub(super) fn new(ring: Memory, socket: Arc<OwnedFd>, hall: Option<Hall>) -> Self {
-        let slabs = SlabWriter::new(Arc::clone(&socket));
+    pub(super) fn new(ring: Memory, socket: Descriptor, hall: Option<Hall>) -> Self {
+        let slabs = SlabWriter::new(socket.clone());
         let descriptors = DescriptorWriter::new(socket, hall);
         Self { ring: Producer::new(ring), slabs, descriptors, asked: 0 }
     }

@@ -1,8 +1,9 @@
+use std::io::Read;
 use std::os::fd::AsFd;
 
 use super::*;
 use crate::memory::Descriptor;
-use crate::sys::memory;
+use crate::sys::{fork, memory};
 
 fn link() -> (ParentEnd, WorkerEnd) {
     let (parent, seat) = ParentEnd::new(&Hall::new().unwrap()).unwrap();
@@ -60,6 +61,40 @@ fn a_worker_goes_on_when_its_parent_has_read() {
         }
         while parent.receive().unwrap().is_some() {}
         assert_ne!(worker.released(), released, "what a worker without room waits for");
+    }
+}
+
+#[test]
+fn what_is_under_way_when_a_link_ends_is_open_nowhere() {
+    let (mut parent, mut worker) = link();
+    let pipes = [(); 2].map(|()| std::io::pipe().unwrap());
+    let (readers, writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+    let copies: Vec<_> =
+        writers.iter().map(|writer| Descriptor::copy_of(writer.as_fd()).unwrap()).collect();
+    drop(writers);
+    assert!(parent.send(Head::new(Kind::Define), &payload(&copies[..1])).unwrap());
+    assert!(worker.send(Head::new(Kind::Ready), &payload(&copies[1..])).unwrap());
+    // SAFETY: the copy makes system calls only, and ends by the signal.
+    let child = unsafe {
+        let child = fork::fork().unwrap().cast_signed();
+        if child == 0 {
+            libc::alarm(60);
+            loop {
+                libc::pause();
+            }
+        }
+        child
+    };
+    drop((parent, worker, copies));
+    for mut reader in readers {
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    }
+    // SAFETY: the child is ours, and a null pointer is for no status.
+    unsafe {
+        let ended = libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG);
+        assert_eq!(ended, 0, "the pipes hung up only with the child");
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
     }
 }
 

@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_types, reason = "globals, which loom does not have")]
 
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
@@ -36,30 +36,31 @@ pub(crate) struct PrivateFd {
 impl PrivateFd {
     /// A copy of a descriptor.
     pub(crate) fn copy_of(fd: BorrowedFd<'_>) -> Result<Self> {
-        Self::register(|| fd.try_clone_to_owned().map_err(|e| Error::os("copy a descriptor", e)))
+        let copy = || fd.try_clone_to_owned().map_err(|e| Error::os("copy a descriptor", e));
+        Self::make(|| Ok((copy()?, ()))).map(|(fd, ())| fd)
     }
 
     /// Takes a descriptor; a fork before this call has kept a copy.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        let mut fd = Some(fd);
-        let made = Self::register(|| fd.take().ok_or_else(|| Error::closed("the descriptor")));
-        made.expect("the descriptor is there")
+        Self::make(|| Ok((fd, ()))).expect("making it cannot fail").0
     }
 
-    fn register(make: impl FnOnce() -> Result<OwnedFd>) -> Result<Self> {
+    /// What `make` makes, and something else. It runs while no fork happens, and must not
+    /// allocate: a thread that is about to fork may hold the allocator's locks.
+    pub(crate) fn make<T>(make: impl FnOnce() -> Result<(OwnedFd, T)>) -> Result<(Self, T)> {
         fork::on_fork_child(close_all);
         let slot = take_slot();
         // A fork sees the descriptor in its slot, or does not see it at all.
         let made = fork::exclude(|| {
-            let number = make()?.into_raw_fd();
-            slot.store(number, Ordering::Relaxed);
-            // SAFETY: the number is that of the descriptor just made.
-            Ok(unsafe { OwnedFd::from_raw_fd(number) })
+            let (fd, other) = make()?;
+            slot.store(fd.as_raw_fd(), Ordering::Relaxed);
+            Ok((fd, other))
         });
         if made.is_err() {
             slot.store(FREE, Ordering::Relaxed);
         }
-        Ok(Self { fd: Some(made?), slot, generation: fork::generation() })
+        let (fd, other) = made?;
+        Ok((Self { fd: Some(fd), slot, generation: fork::generation() }, other))
     }
 }
 
