@@ -529,11 +529,11 @@ def test_the_key_stays_here(pool):
 def test_a_failed_message_keeps_nothing(ctx, pool):
     lock = ctx.Lock()
     with pytest.raises(TypeError):
-        pool.apply(same, (lock, io.BytesIO().getbuffer()))
+        pool.apply(same, (lock, memoryview(b"")))
     reader, writer = manycore.Pipe(False)
     with reader:
         with pytest.raises(TypeError):
-            pool.apply(same, (writer, io.BytesIO().getbuffer()))
+            pool.apply(same, (writer, memoryview(b"")))
         writer.close()
         with pytest.raises(EOFError):
             reader.recv()
