@@ -404,9 +404,16 @@ def test_initializer(ctx):
         assert {future.result() for future in calls} == {"ready"}
 
 
-def test_an_initializer_that_raises_breaks_the_executor(ctx):
-    executor = futures.ProcessPoolExecutor(2, ctx, fail, (ValueError("bad start"),))
+def wait_and_fail(path, error):
+    wait_for(path)
+    raise error
+
+
+def test_an_initializer_that_raises_breaks_the_executor(ctx, gate):
+    initargs = (gate.path, ValueError("bad start"))
+    executor = futures.ProcessPoolExecutor(2, ctx, wait_and_fail, initargs)
     calls = [executor.submit(square, n) for n in range(5)]
+    gate.open()
     errors = [future.exception() for future in calls]
     for error in errors:
         assert type(error) is concurrent.futures.process.BrokenProcessPool
