@@ -209,7 +209,9 @@ if __name__ == "__main__":
         except Exception as error:
             assert "pickle" in str(error).lower(), error
         assert executor.submit(f, 5).result() == 25
-        assert type(executor._call_queue).__mro__[1].__module__ == "manycore.queues"
+        assert type(executor._mp_context).__module__ == "manycore.context"
+        workers = list(executor._processes.values())
+        assert {type(worker).__mro__[1].__module__ for worker in workers} == {"manycore.context"}
     from concurrent.futures.process import BrokenProcessPool
     import os, signal
     with ProcessPoolExecutor(1) as executor:
@@ -263,7 +265,7 @@ if __name__ == "__main__":
     [
         ("ignore", "child\n0\n", ""),
         ("warn", "child\n0\n", "ImportWarning: Failed to preload module 'nothing_of_this_name'"),
-        ("fail", "", "BrokenPipeError: the socket is closed\nThe fork server has ended"),
+        ("fail", "", "BrokenPipeError: the socket is closed\nForkserver process may have crashed"),
         ("shout", "", "ValueError: on_error must be 'ignore', 'warn', or 'fail', not 'shout'"),
     ],
 )

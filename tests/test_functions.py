@@ -201,6 +201,22 @@ def test_buffers_of_a_closure(pool):
     held.array[0] = 1
 
 
+def test_a_start_by_value_leaves_no_garbage(ctx):
+    def start():
+        process = ctx.Process(target=lambda: None)
+        process.start()
+        process.join()
+
+    start()
+    gc.collect()
+    gc.disable()
+    try:
+        start()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_initializer(ctx):
     found = []
 

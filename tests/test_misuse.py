@@ -16,8 +16,6 @@ import manycore
 import pytest
 from manycore.context import _default_context as our_default
 
-# The standard library's fork, in a process in which the engine has threads.
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 their_default = multiprocessing.context._default_context
 
 

@@ -554,3 +554,25 @@ def test_leaving_the_interpreter_with_a_busy_pool(tmp_path, start_method):
     assert (done.returncode, done.stderr) == (0, "")
     for pid in done.stdout.split():
         assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_a_context_of_the_standard_library(start_method):
+    with manycore.pool.Pool(1, context=multiprocessing.get_context(start_method)) as pool:
+        assert pool.map(abs, [-1, 2]) == [1, 2]
+        assert pool._pool[0]._start_method == start_method
+
+
+def test_a_context_with_foreign_processes():
+    class Foreign(multiprocessing.context.ForkContext):
+        Process = multiprocessing.context.ForkProcess
+
+        def get_context(self, method=None):
+            return self
+
+    class Staffing(manycore.pool.Pool):
+        @staticmethod
+        def Process(ctx, *args, **kwargs):
+            return Foreign().Process(*args, **kwargs)
+
+    with pytest.raises(TypeError, match=r"context: its processes are .*ForkProcess"):
+        Staffing(1)

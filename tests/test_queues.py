@@ -57,6 +57,18 @@ def test_bounded(ctx):
     assert [q.get(), q.get()] == [1, 2]
 
 
+def test_full_keeps_no_view_of_the_pickle(ctx):
+    q = ctx.Queue(1)
+    q.put(1)
+    with pytest.raises(queue.Full) as caught:
+        q.put_nowait(2)
+    # A view that is collected together with its buffer is reported from Python 3.14 on.
+    held = {type(value) for entry in caught.traceback for value in entry.locals.values()}
+    assert bytes in held
+    assert memoryview not in held
+    q.get()
+
+
 def test_closed(ctx):
     q = ctx.Queue()
     q.put(1)

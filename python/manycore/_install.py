@@ -51,7 +51,7 @@ def _adopt_contexts() -> None:
 
 
 def _adopt_queues(theirs: ModuleType) -> None:
-    """Makes subclasses of their queues, such as that of ``concurrent.futures``, ones of ours.
+    """Makes subclasses of their queues ones of ours, unless they need the feeder thread.
 
     They are that in a child, which has `install` called before it imports them.
     """

@@ -211,5 +211,9 @@ def dumps(obj: object, peer: Peer, retry: Callable[[], object] = list) -> bytes:
         error = refusal
     from ._by_value import dumps
 
-    retry()
-    return dumps(obj, peer, error)
+    try:
+        retry()
+        return dumps(obj, peer, error)
+    finally:
+        # Its traceback has this frame: a cycle that would keep what all callers have.
+        error = None

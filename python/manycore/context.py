@@ -469,5 +469,19 @@ _stdlib.start_method_of_environment(_concrete_contexts)  # A wrong one is said a
 _default_context = DefaultContext()
 
 
+def ours(given: Any) -> Any:
+    """Our context for one that a program gives us: by default the default one.
+
+    The standard library's own is taken for its start method.
+    """
+    if given is None:
+        return _default_context.get_context()
+    if isinstance(given, _Context):
+        return given.get_context()
+    if isinstance(given, BaseContext):
+        return _default_context.get_context(given.get_start_method())
+    return given
+
+
 def _force_start_method(method: str) -> None:
     _default_context._actual_context = _concrete_contexts[method]

@@ -108,7 +108,9 @@ class ForkServer:
             return self._running().fork(request.pack(), fds)
         except BrokenPipeError as error:
             if self._preload_modules and self._preload_on_error == "fail":
-                error.add_note("The fork server has ended while it imported; see stderr.")
+                error.add_note(
+                    "Forkserver process may have crashed during module preloading. Check stderr."
+                )
             raise
 
     def _running(self) -> _engine.ForkServer:
@@ -172,7 +174,8 @@ def _preload(modules: list[str], preparation: dict[str, Any], on_error: OnError)
     try:
         spawn.prepare(preparation)
     except Exception as error:  # noqa: BLE001 - whatever the main module raises
-        _import_failed(on_error, "__main__", error)
+        path = preparation.get("init_main_from_path")
+        _import_failed(on_error, f"__main__ from {path!r}" if path else "__main__", error)
         # The child imports the main module again and fails where its output can be seen.
         sys.modules["__main__"] = (spawn.old_main_modules or [sys.modules["__main__"]])[-1]
     finally:

@@ -388,14 +388,9 @@ class _Manager:
 
 def _find_context(given: Any, max_tasks: int | None) -> Any:
     """Our context with the start method that the user means."""
-    if given is None:
-        given = _context._default_context
-        if max_tasks is not None:
-            given = given.get_context("spawn")
-        return given.get_context()
-    if isinstance(given, _context._Context):
-        return given.get_context()
-    return _context._default_context.get_context(given.get_start_method())
+    if given is None and max_tasks is not None:
+        return _context._default_context.get_context("spawn")
+    return _context.ours(given)
 
 
 def _leave(engine: _engine.Pool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _engine, _peers, _stdlib
 from ._worker import Seat, work
-from .context import TimeoutError
+from .context import TimeoutError, ours
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -78,7 +78,9 @@ class _Staff:
         vars(process).pop("_peer", None)
         self.processes.append(process)
         _stdlib.util.debug("added worker")
-        child: _engine.Child = process._popen._child
+        child: _engine.Child | None = getattr(process._popen, "_child", None)
+        if child is None:
+            raise TypeError(f"context: its processes are {type(process)}, not manycore's")
         return child
 
     def ended(self, pid: int) -> None:
@@ -107,7 +109,8 @@ class Pool(_original.Pool):
             pool has failed: what was submitted ends with that exception.
         initargs: The arguments of ``initializer``.
         maxtasksperchild: Replace a worker after so many tasks (chunks, for ``map``).
-        context: The context whose ``Process`` makes the workers.
+        context: The context whose ``Process`` makes the workers. One of the standard library's
+            stands for ours with the same start method.
 
     Raises:
         ValueError: ``processes`` or ``maxtasksperchild`` is less than 1.
@@ -130,11 +133,7 @@ class Pool(_original.Pool):
         context: Any = None,
     ) -> None:
         self._state = INIT
-        if context is None:
-            from .context import _default_context
-
-            context = _default_context.get_context()
-        self._ctx = context
+        self._ctx = context = ours(context)
         if processes is None:
             processes = _default_size()
         if processes < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from multiprocessing.context import set_spawning_popen
@@ -75,14 +76,14 @@ def pickle_for_child(popen: popen_fork.Popen, process_obj: BaseProcess) -> int:
         preparation["environ"] = dict(os.environb)
     set_spawning_popen(popen)  # type: ignore[arg-type]
     try:
-        prepared = _stdlib.reduction.ForkingPickler.dumps(preparation)
+        _stdlib.reduction.dump(preparation, prepared := io.BytesIO())
         pickled = _peers.dumps(process_obj, peer, popen.forget_shared)
     finally:
         set_spawning_popen(None)
-    return anonymous_file(prepared, pickled)
+    return anonymous_file(prepared.getvalue(), pickled)
 
 
-def anonymous_file(*parts: bytes | memoryview) -> int:
+def anonymous_file(*parts: bytes) -> int:
     """A descriptor from which the parts can be read, one after the other."""
     fd = os.memfd_create("manycore-process")
     try:

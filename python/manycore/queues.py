@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import traceback
 import types
 from multiprocessing.context import BaseContext
@@ -118,10 +119,13 @@ class Queue(_Queue[_T]):
         if data is not None and not self._queue.put(data, timeout if block else 0):
             raise Full
 
-    def _pickle(self, obj: Any) -> Any:
+    def _pickle(self, obj: Any) -> bytes | None:
         self._used = True
         try:
-            return ForkingPickler.dumps(obj)
+            # Not `dumps`: if a traceback keeps the view that it returns, Python 3.14 complains when
+            # the view's buffer is collected.
+            ForkingPickler(buffer := io.BytesIO()).dump(obj)
+            return buffer.getvalue()
         except Exception as error:  # noqa: BLE001 - pickling runs the user's code
             self._on_queue_feeder_error(error, obj)
             return None

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import differences
-from .environment import Python, modules
+from .environment import WORK, Python, modules
 from .run import Outcomes, run_module
 
 
@@ -41,7 +41,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--suites", help="such as fork,main,futures; default: all")
     parser.add_argument("--modules", default="", help="only modules with this in their name")
     parser.add_argument("--system", choices=("manycore", "stdlib"), default="manycore")
-    parser.add_argument("--work", type=Path, default=Path(".venv/cpython"), help="where to work")
+    parser.add_argument("--work", type=Path, default=WORK, help="where to work")
     options = parser.parse_args()
     options.work = options.work.resolve()
     return options

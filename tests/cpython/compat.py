@@ -6,13 +6,24 @@ from . import differences
 
 COMPAT = Path(__file__).resolve().parents[2] / "COMPAT.md"
 
-BEGIN = "<!-- from tests/cpython/differences.toml; `python -m tests.cpython.compat` writes it -->\n"
+BEGIN = (
+    "<!-- from tests/cpython/differences.toml; `python -m tests.cpython.compat` writes it -->\n\n"
+)
 END = "<!-- end of the list -->\n"
+
+
+EXECUTOR = """
+And with `manycore.futures.ProcessPoolExecutor` in the place of the one in `concurrent.futures`:
+
+"""
 
 
 def section() -> str:
     """The list as COMPAT.md has it."""
-    return "\n".join(_entry(difference) for difference in differences.read()) + "\n"
+    entries = differences.read()
+    common = [_entry(entry) for entry in entries if not entry.suites]
+    executor = [_entry(entry) for entry in entries if entry.suites]
+    return "\n".join(common) + "\n" + EXECUTOR + "\n".join(executor) + "\n\n"
 
 
 def _entry(difference: differences.Difference) -> str:

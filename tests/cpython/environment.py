@@ -12,6 +12,8 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 PACKAGE = TOP / "python"
 REQUIREMENTS = TOP / "requirements-test.txt"
+#: Where the environments and the results are, unless somebody wants them elsewhere.
+WORK = Path(sys.prefix) / "cpython"
 
 METHODS = ("fork", "forkserver", "spawn")
 
@@ -65,7 +67,7 @@ def _furnish(home: Path, python: Python) -> None:
         [*python.command, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     )
     packages = home / Path(where).relative_to(home)
-    _install(packages, python.minor)
+    _install(packages, python)
     # The dot makes it the first to be read.
     path_file = f"{PACKAGE}\n{HERE / 'hook'}\nimport multiprocessing_is_manycore\n"
     (packages / "manycore.pth").write_text(path_file)
@@ -78,12 +80,12 @@ def _furnish(home: Path, python: Python) -> None:
             (package / f"test_{name}.py").write_text(text)
 
 
-def _install(packages: Path, minor: str) -> None:
+def _install(packages: Path, python: Python) -> None:
     """Installs what the tests import, by the pip of this environment: the other may have none."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    options = ["--target", str(packages), "--python-version", minor, "--only-binary", ":all:"]
+    options = ["--target", str(packages), "--python-version", python.minor]
     # Or it would look at the version of the Python that it runs on.
-    options.append("--ignore-requires-python")
+    options += ["--only-binary", ":all:", "--ignore-requires-python", "--no-compile"]
     for requirement in REQUIREMENTS.read_text().splitlines():
         if not requirement or requirement.startswith("#"):
             continue
@@ -93,7 +95,12 @@ def _install(packages: Path, minor: str) -> None:
             if subprocess.run([*pip, *options, choice]).returncode == 0:
                 break
         else:
-            print(f"no {name} for Python {minor}: its tests will be skipped", file=sys.stderr)
+            print(
+                f"no {name} for Python {python.minor}: its tests will be skipped", file=sys.stderr
+            )
+    # Else every child that imports them does it again where nobody may write bytecode. What is not
+    # valid in this Python, such as a template, says so when it is imported.
+    subprocess.run([*python.command, "-W", "ignore", "-m", "compileall", "-qq", str(packages)])
 
 
 def modules(python: Python) -> dict[str, list[str]]:

@@ -6,9 +6,8 @@ Arguments go to pytest.
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-from .environment import TOP, Python
+from .environment import TOP, WORK, Python
 
 
 def main() -> int:
@@ -20,7 +19,7 @@ def main() -> int:
 
 
 def _passes(python: Python) -> bool:
-    environment = python.environment(Path(".venv/cpython").resolve())
+    environment = python.environment(WORK)
     print(f"our tests on Python {python.version}", flush=True)
     # Our tests compare with the standard library: there the name stays its own.
     variables = {**os.environ, "TESTED_SYSTEM": "stdlib"}

@@ -16,7 +16,7 @@ from .environment import HERE
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
-ROOTS = Path(os.environ.get("ROOTS", ".venv/roots"))
+ROOTS = Path(os.environ.get("ROOTS", Path(sys.prefix) / "roots"))
 
 
 def find(version: str) -> str | None:

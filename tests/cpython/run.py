@@ -37,7 +37,7 @@ class Outcomes:
         known = self.tests.get(line["id"])
         if known is None:
             self.tests[line["id"]] = Outcome(line["outcome"], line.get("reason", ""))
-        elif known.outcome == "passed":
+        elif known.outcome in ("passed", "skipped") and line["outcome"] == "failed":
             known.outcome, known.reason = line["outcome"], line.get("reason", "")
 
 

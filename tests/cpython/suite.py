@@ -3,9 +3,8 @@
     python suite.py MODULE DESCRIPTOR [PATTERN ...]
 
 Writes one line of JSON to the descriptor for each step: ``{"start": id}`` when a test begins,
-``{"id": …, "outcome": …, "reason": …}`` when it has ended, and last whether the tests have left
-something behind. Tests whose ids match a pattern
-are left out.
+``{"id": …, "outcome": …, "reason": …}`` when it has ended, and last whether the module has left
+something behind. Tests whose ids match a pattern are left out.
 """
 
 import faulthandler
@@ -31,8 +30,14 @@ class Recorder(unittest.TextTestResult):
         self._write(start=test.id())
 
     def stopTest(self, test: unittest.TestCase) -> None:
-        """Whatever has not failed by now has passed."""
+        """Whatever has not failed by now, and has cleaned up, has passed."""
+        from test import support
+
         super().stopTest(test)
+        if support.environment_altered:
+            self._write(id=test.id(), outcome="failed", reason="it left something behind")
+            # What is found after the last test is nobody's in particular.
+            support.environment_altered = False
         self._write(id=test.id(), outcome="passed")
         # What failed may have left something in the cycle of its traceback.
         gc.collect()
