@@ -404,9 +404,16 @@ def test_initializer(ctx):
         assert {future.result() for future in calls} == {"ready"}
 
 
-def test_an_initializer_that_raises_breaks_the_executor(ctx):
-    executor = futures.ProcessPoolExecutor(2, ctx, fail, (ValueError("bad start"),))
+def wait_and_fail(path, error):
+    wait_for(path)
+    raise error
+
+
+def test_an_initializer_that_raises_breaks_the_executor(ctx, gate):
+    initargs = (gate.path, ValueError("bad start"))
+    executor = futures.ProcessPoolExecutor(2, ctx, wait_and_fail, initargs)
     calls = [executor.submit(square, n) for n in range(5)]
+    gate.open()
     errors = [future.exception() for future in calls]
     for error in errors:
         assert type(error) is concurrent.futures.process.BrokenProcessPool
@@ -704,3 +711,79 @@ def test_the_import_of_manycore_leaves_concurrent_futures_alone():
 def test_worker_died_can_be_pickled():
     error = pickle.loads(pickle.dumps(manycore.WorkerDied("gone", 1, -9, 2)))
     assert (error.args, error.pid, error.exitcode, error.task) == (("gone",), 1, -9, 2)
+
+
+def interrupt_once():
+    """What is unpickled by calling this is interrupted, as by Ctrl-C, the first time."""
+    if not interrupts:
+        interrupts.append(True)
+        raise KeyboardInterrupt
+    return "arrived"
+
+
+interrupts = []
+
+
+class Interrupted:
+    def __reduce__(self):
+        return interrupt_once, ()
+
+
+def make_interrupted():
+    return Interrupted()
+
+
+def test_an_interrupt_costs_no_result(executor, ctx):
+    interrupts.clear()
+    future = executor.submit(make_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        future.result()
+    assert future.result() == "arrived"
+    interrupts.clear()
+    with ctx.Pool(1) as pool:
+        result = pool.apply_async(make_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            result.get()
+        assert result.get() == "arrived"
+        pool.close()
+        pool.join()
+
+
+def raise_interrupt():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_the_worker_is_an_outcome(executor):
+    future = executor.submit(raise_interrupt)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            future.result()
+    assert isinstance(future.exception(), KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_an_interrupt_leaves_no_future_without_its_outcome(executor, gate, monkeypatch, cancels):
+    name = "set_running_or_notify_cancel" if cancels else "set_result"
+    once = []
+
+    def interrupted(future, *args):
+        if not once:
+            once.append(True)
+            raise KeyboardInterrupt
+        return getattr(futures.Future, name)(future, *args)
+
+    busy = [executor.submit(wait_for, gate.path) for _ in range(2)] if cancels else []
+    gate.wait_for(len(busy))
+    future = executor.submit(square, 3)
+    monkeypatch.setattr(type(future), name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel() if cancels else future.result()
+    assert once
+    gate.open()
+    if cancels:
+        assert future.cancelled()
+        with pytest.raises(futures.CancelledError):
+            future.result()
+    else:
+        assert future.result() == 9
+    assert len(futures.wait([*busy, future]).done) == len(busy) + 1

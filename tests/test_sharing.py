@@ -26,7 +26,9 @@ def pool(ctx):
     pool.join()
 
 
-def add(value, rounds=1):
+def add(value, rounds=1, start=None):
+    if start is not None:
+        start.wait()
     for _ in range(rounds):
         with value.get_lock():
             value.value += 1
@@ -59,7 +61,8 @@ def test_every_method_takes_a_value(ctx, pool):
 
 def test_nothing_is_lost_under_the_lock(ctx, pool):
     value = ctx.Value("q")
-    workers = set(pool.map(functools.partial(add, rounds=500), [value] * 20, chunksize=1))
+    add_together = functools.partial(add, rounds=5000, start=ctx.Barrier(2))
+    workers = set(pool.map(add_together, [value] * 2, chunksize=1))
     assert len(workers) == 2
     assert value.value == 10_000
 

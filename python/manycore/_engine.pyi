@@ -286,7 +286,9 @@ class Job:
     def start(self) -> None:
         """Has the job go on when nobody waits for it."""
     def value(self) -> Any:
-        """The value of a job that is ready; raises its exception."""
+        """The value of a job that is ready; raises its exception, or a signal's."""
+    def has_raised(self, error: BaseException) -> bool:
+        """Whether this exception is what the job came to."""
     def next(self, timeout: float | None, ordered: bool) -> Any:
         """The next outcome's value; StopIteration after the last, TimeoutError if it is late."""
     def push(self, item: object, limit: int) -> None:

@@ -140,12 +140,26 @@ class Future(_Base):  # type: ignore[misc]
         result, error = (None, None) if cancelled else _outcome(job)
         # A callback that raises has its traceback logged, and that has this frame.
         del job
-        with self._lock:
-            if self._job is None:
-                return
-            self._job = None
-            # Nobody may cancel it from here on.
-            self._mark = CANCELLED if cancelled else RUNNING
+        claimed = False
+        try:
+            with self._lock:
+                if self._job is None:
+                    return
+                # Between these lines no signal is looked at.
+                self._job = None
+                claimed = True
+                # Nobody may cancel it from here on.
+                self._mark = CANCELLED if cancelled else RUNNING
+            self._publish(cancelled, result, error)
+        except BaseException:
+            # A signal, or a callback. Nobody else would settle it.
+            if claimed and self._mark in (CANCELLED, RUNNING):
+                self._publish(cancelled, result, error)
+            raise
+        finally:
+            del result, error
+
+    def _publish(self, cancelled: bool, result: Any, error: BaseException | None) -> None:
         if cancelled:
             self._notify_cancel()
         elif error is not None:
@@ -182,7 +196,10 @@ class _Waiters:
 def _outcome(job: _engine.Job) -> tuple[Any, BaseException | None]:
     try:
         return job.value(), None
-    except BaseException as error:  # noqa: BLE001 - it is the call's outcome
+    except BaseException as error:
+        if not job.has_raised(error):
+            # A signal's: the outcome is still there.
+            raise
         _explain(error)
         # The frames of this thread are nobody's business, and would keep the future alive.
         return None, error.with_traceback(None)

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use manycore::channel::Message;
 use manycore::pool::{
     Batch, Encoded, FaceError, Function, JobHandle, JobOptions, Lost, Outcome, RawPool, Seat,
     Settings, Settled, Source, Spawner,
 };
 use manycore::process;
-use pyo3::exceptions::{PyBaseException, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyException, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -101,7 +102,9 @@ impl Pool {
         let handle = self.send_call(function, args, kwds, JobOptions::default());
         let handle = handle.map_err(Unsent::into_error)?;
         wait(py, None, |deadline| handle.wait(deadline))?;
-        one_value(py, handle.take())
+        let mut interrupt = None;
+        let value = one_value(py, handle.take(), &mut interrupt);
+        interrupt.map_or(value, Err)
     }
 
     /// Starts one call. `callback` is called when it has its outcome.
@@ -442,16 +445,27 @@ impl Job {
         self.handle.start();
     }
 
-    /// The value of a job that is ready; raises its exception.
+    /// The value of a job that is ready; raises its exception. It may also raise what a signal
+    /// does meanwhile, see [`Self::has_raised`].
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let value = self.value.get_or_init_py_attached(py, || match self.decode(py) {
-            Ok(value) => Value::Returned(value),
-            Err(error) => Value::Raised(error.into_value(py)),
-        });
+        let mut interrupt = None;
+        let value =
+            self.value.get_or_init_py_attached(py, || match self.decode(py, &mut interrupt) {
+                Ok(value) => Value::Returned(value),
+                Err(error) => Value::Raised(error.into_value(py)),
+            });
+        if let Some(interrupt) = interrupt {
+            return Err(interrupt);
+        }
         match value {
             Value::Returned(value) => Ok(value.clone_ref(py)),
             Value::Raised(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
         }
+    }
+
+    /// Whether this exception is what the job came to.
+    fn has_raised(&self, error: &Bound<'_, PyAny>) -> bool {
+        matches!(self.value.get(), Some(Value::Raised(own)) if own.is(error))
     }
 
     /// An exception knows the frames that it passed, and one of them has this job.
@@ -469,7 +483,9 @@ impl Job {
         let deadline = deadline(timeout)?;
         loop {
             if let Some(settled) = self.try_next(ordered) {
-                return value_of(py, settled.outcome);
+                let mut interrupt = None;
+                let value = value_of(py, settled.outcome, &mut interrupt);
+                return interrupt.map_or(value, Err);
             }
             match wait(py, deadline, |deadline| self.handle.wait_settled(deadline))? {
                 Some(true) => {}
@@ -507,14 +523,14 @@ impl Job {
         Self { handle, peer, lists, value: OnceLock::new(), iteration: Mutex::default() }
     }
 
-    fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn decode(&self, py: Python<'_>, interrupt: &mut Option<PyErr>) -> PyResult<Py<PyAny>> {
         if !self.lists {
-            return one_value(py, self.handle.take());
+            return one_value(py, self.handle.take(), interrupt);
         }
         let all = PyList::empty(py);
         let mut first_error = None;
         for settled in self.handle.take_all() {
-            match value_of(py, settled.outcome) {
+            match value_of(py, settled.outcome, interrupt) {
                 Ok(part) => {
                     all.call_method1(intern!(py, "extend"), (part,))?;
                 }
@@ -544,20 +560,46 @@ impl Job {
     }
 }
 
-fn one_value(py: Python<'_>, settled: Option<Settled>) -> PyResult<Py<PyAny>> {
+fn one_value(
+    py: Python<'_>,
+    settled: Option<Settled>,
+    interrupt: &mut Option<PyErr>,
+) -> PyResult<Py<PyAny>> {
     match settled {
-        Some(settled) => value_of(py, settled.outcome),
+        Some(settled) => value_of(py, settled.outcome, interrupt),
         None => Err(ProcessError::new_err("the task has no outcome".to_owned())),
     }
 }
 
-fn value_of(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+/// What a task came to. If a signal raises meanwhile, that is an `interrupt`.
+fn value_of(
+    py: Python<'_>,
+    outcome: Outcome,
+    interrupt: &mut Option<PyErr>,
+) -> PyResult<Py<PyAny>> {
     match outcome {
-        Outcome::Returned(message) => pickle::load(py, &message),
-        Outcome::Raised(message) => Err(reported(py, pickle::load(py, &message)?)?),
+        Outcome::Returned(message) => load_once_more(py, &message, interrupt),
+        Outcome::Raised(message) => Err(reported(py, load_once_more(py, &message, interrupt)?)?),
         Outcome::Refused(message) => Err(reported(py, pickle::load(py, &message)?)?),
         Outcome::Unsent(error) => Err(unsent(error)),
         Outcome::Lost(lost) => Err(lost_error(&lost)),
+    }
+}
+
+/// Unpickles what arrived. A signal that comes meanwhile and raises, as Ctrl-C does, must not cost
+/// the user a result: then it is done once more, and the interrupt is raised afterwards. The next
+/// one wins, or a load without end could not be interrupted.
+fn load_once_more(
+    py: Python<'_>,
+    message: &Message,
+    interrupt: &mut Option<PyErr>,
+) -> PyResult<Py<PyAny>> {
+    match pickle::load(py, message) {
+        Err(error) if interrupt.is_none() && !error.is_instance_of::<PyException>(py) => {
+            *interrupt = Some(error);
+            pickle::load(py, message)
+        }
+        loaded => loaded,
     }
 }
 

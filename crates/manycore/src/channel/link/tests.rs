@@ -3,7 +3,8 @@ use std::os::fd::AsFd;
 
 use super::*;
 use crate::memory::Descriptor;
-use crate::sys::{fork, memory};
+use crate::sys::fork::IdleCopy;
+use crate::sys::memory;
 
 fn link() -> (ParentEnd, WorkerEnd) {
     let (parent, seat) = ParentEnd::new(&Hall::new().unwrap()).unwrap();
@@ -74,28 +75,12 @@ fn what_is_under_way_when_a_link_ends_is_open_nowhere() {
     drop(writers);
     assert!(parent.send(Head::new(Kind::Define), &payload(&copies[..1])).unwrap());
     assert!(worker.send(Head::new(Kind::Ready), &payload(&copies[1..])).unwrap());
-    // SAFETY: the copy makes system calls only, and ends by the signal.
-    let child = unsafe {
-        let child = fork::fork().unwrap().cast_signed();
-        if child == 0 {
-            libc::alarm(60);
-            loop {
-                libc::pause();
-            }
-        }
-        child
-    };
+    let child = IdleCopy::make();
     drop((parent, worker, copies));
     for mut reader in readers {
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }
-    // SAFETY: the child is ours, and a null pointer is for no status.
-    unsafe {
-        let ended = libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG);
-        assert_eq!(ended, 0, "the pipes hung up only with the child");
-        libc::kill(child, libc::SIGKILL);
-        libc::waitpid(child, std::ptr::null_mut(), 0);
-    }
+    assert!(child.end(), "the pipes hung up only with the child");
 }
 
 #[test]

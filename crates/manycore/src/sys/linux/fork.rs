@@ -215,6 +215,38 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
     }
 }
 
+/// A forked copy of this process for tests, which does nothing and ends after a minute.
+#[cfg(test)]
+pub(crate) struct IdleCopy(libc::pid_t);
+
+#[cfg(test)]
+impl IdleCopy {
+    pub(crate) fn make() -> Self {
+        // SAFETY: the copy makes system calls only, and ends by the signal.
+        unsafe {
+            let pid = fork().unwrap();
+            if pid == 0 {
+                libc::alarm(60);
+                loop {
+                    libc::pause();
+                }
+            }
+            Self(pid.cast_signed())
+        }
+    }
+
+    /// Ends it; false if it had ended by itself.
+    pub(crate) fn end(self) -> bool {
+        let mut status = 0;
+        // SAFETY: the child is ours and was not reaped; the pointer is to a live number.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, &mut status, 0);
+        }
+        libc::WTERMSIG(status) == libc::SIGKILL
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
