@@ -10,17 +10,15 @@ use crate::primitive::{Ordering, fixed, spin_loop};
 const LOOKS: u32 = 16;
 
 /// An offer that takes longer than this has cost many times what a sleep would have.
-const DEAR: Duration = Duration::from_micros(500);
-
-/// So long after a dear offer nobody looks out.
-const RESIGNED: Duration = Duration::from_secs(1);
+const DEAR: Duration = Duration::from_millis(2);
 
 /// Looks out before a sleep, unless the processors are wanted for other things.
 ///
 /// In between it offers the processor to whoever could use it, so the other side, if it shares
 /// this processor, can do what is looked out for. But where strangers compute, an offer may cost
 /// several of their time slices, while a sleeper that is woken runs almost at once. So after an
-/// offer that came back late nobody looks out for a while.
+/// offer that came back late nobody looks out for as long as it took: at the worst half of the
+/// time is lost by that, and little where it was our own other side that computed.
 pub(crate) struct LookOut {
     made: Instant,
     /// Nanoseconds after `made` before which nobody looks out. Relaxed: a hint.
@@ -63,14 +61,14 @@ impl LookOut {
             offer();
             let after = self.made.elapsed();
             if after >= before + DEAR {
-                self.resign(after);
+                self.resign(after, after - before);
             }
         }
     }
 
     #[cold]
-    fn resign(&self, now: Duration) {
-        let until = u64::try_from((now + RESIGNED).as_nanos()).unwrap_or(u64::MAX);
+    fn resign(&self, now: Duration, lost: Duration) {
+        let until = u64::try_from((now + lost).as_nanos()).unwrap_or(u64::MAX);
         self.not_before.store(until, Ordering::Relaxed);
     }
 }
@@ -103,7 +101,7 @@ mod tests {
         };
         assert!(look_out.until_with(LIMIT, || offers.get() == 1, late));
         let until = look_out.not_before.load(Ordering::Relaxed);
-        assert!(u128::from(until) > RESIGNED.as_nanos());
+        assert!(u128::from(until) >= 2 * DEAR.as_nanos());
         // As if this test took no time; it would not come back if it looked out.
         look_out.not_before.store(u64::MAX, Ordering::Relaxed);
         assert!(!look_out.until_with(LIMIT, || false, late));
