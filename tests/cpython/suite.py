@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import time
 import unittest
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -23,6 +24,7 @@ class Recorder(unittest.TextTestResult):
     """Writes down each outcome when it is known."""
 
     lines: TextIO
+    _broke_off = False
 
     def startTest(self, test: unittest.TestCase) -> None:
         """Says that ``test`` begins."""
@@ -41,6 +43,9 @@ class Recorder(unittest.TextTestResult):
         self._write(id=test.id(), outcome="passed")
         # What failed may have left something in the cycle of its traceback.
         gc.collect()
+        if self._broke_off:
+            self._broke_off = False
+            _reap()
 
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         """Writes down a skipped test."""
@@ -64,12 +69,24 @@ class Recorder(unittest.TextTestResult):
             self._failed(test, err)
 
     def _failed(self, test: unittest.TestCase, err: Any) -> None:
+        self._broke_off = True
         reason = f"{err[0].__name__}: {err[1]}".splitlines()[0][:160]
         self._write(id=test.id(), outcome="failed", reason=reason)
 
     def _write(self, **line: Any) -> None:
         self.lines.write(json.dumps(line) + "\n")
         self.lines.flush()
+
+
+def _reap() -> None:
+    """Gives the children of a test that broke off a moment to end, lest the next is blamed."""
+    from test import support
+
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        support.reap_children()
+        time.sleep(0.05)
+    support.environment_altered = False
 
 
 def _each(suite: Any) -> Iterator[Any]:
