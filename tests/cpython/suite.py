@@ -69,7 +69,8 @@ class Recorder(unittest.TextTestResult):
             self._failed(test, err)
 
     def _failed(self, test: unittest.TestCase, err: Any) -> None:
-        self._broke_off = True
+        # Other tests may count on a child that is not waited for: a killed resource tracker, say.
+        self._broke_off = _is_of_futures(test)
         reason = f"{err[0].__name__}: {err[1]}".splitlines()[0][:160]
         self._write(id=test.id(), outcome="failed", reason=reason)
 
@@ -97,11 +98,13 @@ def _each(suite: Any) -> Iterator[Any]:
         yield suite
 
 
+def _is_of_futures(test: Any) -> bool:
+    return type(test).__module__.startswith("test.test_concurrent_futures")
+
+
 def _of_processes(test: Any) -> bool:
     """Of the tests of ``concurrent.futures`` those of processes are ours."""
-    if not type(test).__module__.startswith("test.test_concurrent_futures"):
-        return True
-    return "ProcessPool" in type(test).__name__
+    return not _is_of_futures(test) or "ProcessPool" in type(test).__name__
 
 
 def _matches(test: Any, patterns: list[str]) -> bool:
