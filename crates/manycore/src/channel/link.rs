@@ -145,6 +145,11 @@ impl ParentEnd {
         self.receiver.ring.has_record()
     }
 
+    /// Whether the worker sleeps, so that a task would have to wake it.
+    pub(crate) fn is_parked(&self) -> bool {
+        control(&self.segment).bell.is_parked()
+    }
+
     /// The last task that the worker has started, 0 if none.
     pub(crate) fn started(&self) -> u64 {
         // Acquire: pairs with the release store in `WorkerEnd::start`.
@@ -246,7 +251,7 @@ impl WorkerEnd {
         let sent = self.sender.send(head, payload)?;
         // Without the message there may be a request to make room for it.
         if self.sender.ring.position() != before {
-            self.hall.front().ring();
+            self.hall.front().nudge();
         }
         Ok(sent)
     }

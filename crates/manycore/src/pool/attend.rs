@@ -19,6 +19,10 @@ use crate::{Error, Result};
 /// How long the attendant looks out for the next result before it sleeps.
 const LOOK_OUT: Duration = Duration::from_micros(60);
 
+/// How long the attendant lets short tasks gather before it takes in their results, where a
+/// look-out would take a processor from a worker.
+const NAP: Duration = Duration::from_micros(100);
+
 /// So many batches at most are sent before the attendant looks whether it has what it wants.
 const FILL: u32 = 64;
 
@@ -132,8 +136,29 @@ impl Inner {
                 continue;
             }
             let mut stir = || ready() || self.has_work();
-            if !self.look_out.until(LOOK_OUT, &mut stir) {
+            if !self.await_soon(deadline, &mut stir)? {
                 self.hall.front().park(stir, deadline)?;
+            }
+        }
+    }
+
+    /// Waits for what is likely to come at once; whether it has come.
+    fn await_soon(
+        &self,
+        deadline: Option<Instant>,
+        stir: &mut impl FnMut() -> bool,
+    ) -> Result<bool> {
+        let outlook = self.lock().outlook(self.processors);
+        match outlook {
+            Outlook::Idle => Ok(self.look_out.until(LOOK_OUT, stir)),
+            Outlook::Busy => Ok(false),
+            Outlook::BusyBriefly => {
+                let soon = Instant::now() + NAP;
+                let until = deadline.map_or(soon, |deadline| deadline.min(soon));
+                match self.hall.front().nap(&mut *stir, until) {
+                    Err(error) if error.is_timeout() && deadline != Some(until) => Ok(stir()),
+                    slept => slept.map(|()| true),
+                }
             }
         }
     }
@@ -239,7 +264,31 @@ impl Inner {
     }
 }
 
+/// What the attendant can expect of the time until the next result.
+enum Outlook {
+    /// There is a processor for it to look out on.
+    Idle,
+    /// The workers need all processors.
+    Busy,
+    /// They do, for tasks that take less than a [`NAP`].
+    BusyBriefly,
+}
+
 impl State {
+    fn outlook(&self, processors: usize) -> Outlook {
+        let busy = || self.members().filter_map(|member| member.units.front());
+        if busy().count() < processors {
+            return Outlook::Idle;
+        }
+        let brief = |time: u64| time > 0 && u128::from(time) < NAP.as_nanos();
+        // Relaxed: a hint.
+        if busy().any(|unit| brief(unit.job.task_time.load(Ordering::Relaxed))) {
+            Outlook::BusyBriefly
+        } else {
+            Outlook::Busy
+        }
+    }
+
     /// Takes out the waiters for whose jobs something has happened.
     fn take_stirred(&mut self) -> VecDeque<Arc<Waiter>> {
         let stirred = |waiter: &Waiter| waiter.job.as_ref().is_none_or(|job| job.has_stirred());

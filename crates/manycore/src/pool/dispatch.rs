@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::inner::{Inner, Phase, Queued, State};
 use super::job::{Job, Outcome};
@@ -15,6 +16,13 @@ use crate::process::SIGKILL;
 
 /// The most tasks that a worker is given ahead.
 const MOST_AHEAD: u64 = 64;
+
+/// What it takes a worker to wake up.
+const WAKE: Duration = Duration::from_micros(50);
+
+/// The most tasks that an awake worker is given rather than wake another: they may be longer than
+/// those before.
+const FEW: u64 = 16;
 
 /// A self-sized batch has at most so many items before the first time is measured: they may be long.
 const FIRST_BATCH: usize = 1;
@@ -115,7 +123,7 @@ impl State {
 
     /// Sends a task to the worker with the least to do; gives it back if none has room.
     fn send(&mut self, unit: Unit, payload: &Payload<'_>) -> Result<std::result::Result<(), Unit>> {
-        let Some(place) = self.pick(window(&unit.job)) else { return Ok(Err(unit)) };
+        let Some(place) = self.pick(&unit.job) else { return Ok(Err(unit)) };
         let Some(member) = &mut self.places[place] else { return Ok(Err(unit)) };
         let sent = member.send(unit, payload)?;
         if member.is_spent() {
@@ -138,12 +146,20 @@ impl State {
     }
 
     /// The place of the worker that should get the next task: the first with the fewest, so that
-    /// a lone caller meets a worker that is still awake.
-    fn pick(&self, window: usize) -> Option<usize> {
-        let member = |place: usize| self.places[place].as_ref();
+    /// a lone caller meets a worker that is still awake. Of short tasks one that is awake has
+    /// done a few before one that sleeps has woken up.
+    fn pick(&self, job: &Job) -> Option<usize> {
+        let (window, few) = (window(job), few(job));
+        let load = |member: &Member| {
+            let waking = if few > 0 && member.end.is_parked() { few } else { 0 };
+            member.units.len() + waking
+        };
+        let open = |place: usize| Some((place, self.places[place].as_ref()?));
         (0..self.places.len())
-            .filter(|place| member(*place).is_some_and(|m| m.is_open(window)))
-            .min_by_key(|place| member(*place).map_or(0, |m| m.units.len()))
+            .filter_map(open)
+            .filter(|(_, member)| member.is_open(window))
+            .min_by_key(|(_, member)| load(member))
+            .map(|(place, _)| place)
     }
 
     /// Sends queued tasks while there is room. Gives the job whose source has to be asked next;
@@ -153,7 +169,7 @@ impl State {
             let at = self.next_queued()?;
             match &self.queue[at] {
                 Queued::Source(job) => {
-                    let wanted = self.pick(window(job)).is_some();
+                    let wanted = self.pick(job).is_some();
                     return wanted.then(|| Arc::clone(job));
                 }
                 Queued::Task(..) => {
@@ -199,7 +215,7 @@ impl State {
             Some(Queued::Task(unit, _)) => &unit.job,
             None => return false,
         };
-        self.pick(window(job)).is_some()
+        self.pick(job).is_some()
     }
 
     /// In a pool that closes: sends the workers home when nothing is left to do, and says so.
@@ -226,6 +242,14 @@ fn window(job: &Job) -> usize {
     let time = job.task_time.load(Ordering::Relaxed);
     let ahead = (AHEAD.as_nanos() as u64).checked_div(time).unwrap_or(0);
     1 + ahead.min(MOST_AHEAD) as usize
+}
+
+/// How many tasks a worker does while another wakes up.
+fn few(job: &Job) -> usize {
+    // Relaxed: a hint.
+    let time = job.task_time.load(Ordering::Relaxed);
+    let few = (WAKE.as_nanos() as u64).checked_div(time).unwrap_or(0);
+    few.min(FEW) as usize
 }
 
 /// How many items the next task of a job should have.

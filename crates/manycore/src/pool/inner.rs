@@ -2,8 +2,10 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
+
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use super::attend::Waiter;
@@ -25,6 +27,8 @@ pub(super) struct Inner {
     pub(super) hall: Hall,
     /// Of whoever attends.
     pub(super) look_out: LookOut,
+    /// How many threads can run at once.
+    pub(super) processors: usize,
     pub(super) settings: Settings,
     pub(super) spawner: Box<dyn Spawner>,
     state: Mutex<State>,
@@ -208,6 +212,7 @@ impl Inner {
         Ok(Self {
             hall: Hall::new()?,
             look_out: LookOut::new(),
+            processors: thread::available_parallelism().map_or(1, NonZero::get),
             settings,
             spawner,
             state: Mutex::new(state),

@@ -105,6 +105,8 @@ impl Worker {
     /// A signal arrived ([`Error::is_interrupted`]).
     pub fn wait(&mut self) -> Result<()> {
         let end = &self.end;
+        // The attendant may take a nap because this worker had enough to do.
+        end.hall().front().ring();
         if self.look_out.until(LOOK_OUT, || end.has_message()) {
             return Ok(());
         }

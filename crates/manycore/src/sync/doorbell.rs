@@ -20,20 +20,23 @@ pub struct Doorbell {
     /// |---|---|
     /// | 0 | parked: somebody sleeps, or is about to |
     /// | 1 | rung: whoever is about to sleep must not any more |
-    /// | 2 to 31 | how many times somebody has parked, wrapping |
+    /// | 2 | napping: a nudge need not wake |
+    /// | 3 to 31 | how many times somebody has parked, wrapping |
     ///
     /// | from | to | by | when |
     /// |---|---|---|---|
     /// | `n, any` | `n + 1, parked` | sleeper | begins to park |
+    /// | `n, any` | `n + 1, parked, napping` | sleeper | begins to nap |
     /// | `n, any` | `n, -` | sleeper | ready after all, woken, timed out or interrupted |
-    /// | `n, parked` | `n, parked, rung` | ringer | before its wake-up |
-    /// | `n, parked, rung` | `n, -` | ringer | after its wake-up: the next need not wake again |
+    /// | `n, parked, …` | `n, parked, …, rung` | ringer | before its wake-up |
+    /// | `n, parked, …, rung` | `n, -` | ringer | after its wake-up: the next need not wake again |
     parked: AtomicU32,
 }
 
 const PARKED: u32 = 1;
 const RUNG: u32 = 2;
-const ONE_PARK: u32 = 4;
+const NAPPING: u32 = 4;
+const ONE_PARK: u32 = 8;
 
 impl Doorbell {
     /// A bell at which nobody is parked: all zeroes.
@@ -46,12 +49,28 @@ impl Doorbell {
     /// Wakes the sleeper, if there is one. To be called after the stores that it waits for.
     #[inline]
     pub fn ring(&self) {
-        // Partner: the fence in `park`. Either the load below sees that somebody is parked, or
+        // Partner: the fence in `sleep`. Either the load below sees that somebody is parked, or
         // the sleeper's look sees what we stored before.
         fence(Ordering::SeqCst);
         if self.parked.load(Ordering::Relaxed) & PARKED != 0 {
             self.ring_slow();
         }
+    }
+
+    /// As [`Self::ring`], but lets a sleeper nap on.
+    #[inline]
+    pub fn nudge(&self) {
+        // Partner: the fence in `sleep`, as in `ring`.
+        fence(Ordering::SeqCst);
+        if self.parked.load(Ordering::Relaxed) & (PARKED | NAPPING) == PARKED {
+            self.ring_slow();
+        }
+    }
+
+    /// Whether somebody sleeps here, or is about to. A hint: it may change at once.
+    #[inline]
+    pub fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed) & PARKED != 0
     }
 
     /// `rung` keeps a sleeper that is only about to sleep from it, and the wake-up ends the sleep
@@ -62,7 +81,7 @@ impl Doorbell {
         let seen = self.parked.fetch_or(RUNG, Ordering::Relaxed) | RUNG;
         futex::wake(&self.parked, 1);
         // A sleeper that has parked again since then has another number and keeps its mark.
-        let silent = seen & !(PARKED | RUNG);
+        let silent = seen & !(PARKED | RUNG | NAPPING);
         let _ = self.parked.compare_exchange(seen, silent, Ordering::Relaxed, Ordering::Relaxed);
     }
 
@@ -73,19 +92,37 @@ impl Doorbell {
     ///
     /// [`Error::is_timeout`], [`Error::is_interrupted`].
     pub fn park(&self, is_ready: impl FnOnce() -> bool, deadline: Option<Instant>) -> Result<()> {
+        self.sleep(PARKED, is_ready, deadline)
+    }
+
+    /// As [`Self::park`], but a nudge does not end the sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::park`].
+    pub fn nap(&self, is_ready: impl FnOnce() -> bool, deadline: Instant) -> Result<()> {
+        self.sleep(PARKED | NAPPING, is_ready, Some(deadline))
+    }
+
+    fn sleep(
+        &self,
+        mark: u32,
+        is_ready: impl FnOnce() -> bool,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
         // Only the sleeper begins a new number. What late ringers of the last park do to the word
         // is lost before this swap; after it they leave the new number alone or ring it.
-        let last = self.parked.load(Ordering::Relaxed) & !(PARKED | RUNG);
+        let last = self.parked.load(Ordering::Relaxed) & !(PARKED | RUNG | NAPPING);
         let number = last.wrapping_add(ONE_PARK);
         // A store would do; but loom lets a later store slip in between the two halves of a
         // ringer's compare-exchange.
-        self.parked.swap(number | PARKED, Ordering::Relaxed);
+        self.parked.swap(number | mark, Ordering::Relaxed);
         // Partner: the fence in `ring`.
         fence(Ordering::SeqCst);
         let wake = if is_ready() {
             Wake::Woken
         } else {
-            futex::wait(&self.parked, number | PARKED, deadline)
+            futex::wait(&self.parked, number | mark, deadline)
         };
         self.parked.swap(number, Ordering::Relaxed);
         match wake {

@@ -9,6 +9,9 @@ use crate::primitive::{Ordering, fixed, spin_loop};
 /// another thread run.
 const LOOKS: u32 = 16;
 
+/// An offer that takes longer than this was taken: somebody else ran meanwhile.
+const TAKEN: Duration = Duration::from_micros(3);
+
 /// An offer that takes longer than this has cost many times what a sleep would have.
 const DEAR: Duration = Duration::from_millis(2);
 
@@ -62,6 +65,9 @@ impl LookOut {
             let after = self.made.elapsed();
             if after >= before + DEAR {
                 self.resign(after, after - before);
+            }
+            if after >= before + TAKEN {
+                return ready();
             }
         }
     }
