@@ -13,10 +13,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use self::receiver::Receiver;
 use self::sender::Sender;
+use super::claim::Claims;
 use super::hall::Hall;
 use super::message::{Head, Kind, Message, OwnedPayload, Payload, Wire};
 use crate::memory::{Descriptor, Segment};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, Ordering};
 use crate::ring::{Consumer, Memory};
 use crate::sync::Doorbell;
 use crate::sys::socket;
@@ -36,10 +37,9 @@ struct Control {
     /// The worker sleeps here when it has no task or no room for a result.
     bell: Doorbell,
     _line: [u64; 15],
-    /// The last task that the worker has started, 0 before the first. Stored before the task's
-    /// record is released.
-    started: AtomicU64,
-    /// The item of that task that it is at.
+    /// A task is claimed before its record is released.
+    claims: Claims,
+    /// The item of the task started last that it is at.
     item: AtomicU32,
 }
 
@@ -152,8 +152,7 @@ impl ParentEnd {
 
     /// The last task that the worker has started, 0 if none.
     pub(crate) fn started(&self) -> u64 {
-        // Acquire: pairs with the release store in `WorkerEnd::start`.
-        control(&self.segment).started.load(Ordering::Acquire)
+        control(&self.segment).claims.started()
     }
 
     /// The item of its task that the worker is or was at.
@@ -162,12 +161,22 @@ impl ParentEnd {
         control(&self.segment).item.load(Ordering::Relaxed)
     }
 
-    /// The tasks that a dead worker has not started, in order, without their descriptors.
-    ///
-    /// The worker stores `started` before it releases a record, so each of them is still whole in
-    /// the ring.
+    /// Takes all tasks back that the worker has not started, of which `last` was sent last. Gives
+    /// them in order, without their descriptors; `None` if it has yet to see the last such time.
+    pub(crate) fn take_back(&mut self, last: u64) -> Result<Option<Vec<(Head, OwnedPayload)>>> {
+        let started = control(&self.segment).claims.take_back(last);
+        started.map(|started| self.unstarted_after(started)).transpose()
+    }
+
+    /// The tasks that a dead worker has not started, in order, without their descriptors. Some
+    /// may have been taken back before.
     pub(crate) fn unstarted(&mut self) -> Result<Vec<(Head, OwnedPayload)>> {
-        let started = self.started();
+        self.unstarted_after(self.started())
+    }
+
+    /// The worker claims a task before it releases the record, so each of them is still whole in
+    /// the ring; and only this side writes over what was released.
+    fn unstarted_after(&mut self, started: u64) -> Result<Vec<(Head, OwnedPayload)>> {
         let mut ring = Consumer::new(self.tasks.clone());
         let mut record = Vec::new();
         let mut tasks = Vec::new();
@@ -214,7 +223,7 @@ impl WorkerEnd {
     /// The next message of the parent; a task is started by this.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
         let before = self.sender.ring.position();
-        let message = self.receiver.peek()?;
+        let message = self.next_claimed()?;
         for reply in self.receiver.replies.drain(..) {
             self.sender.answer(&reply);
         }
@@ -223,21 +232,25 @@ impl WorkerEnd {
         if self.sender.ring.position() != before {
             self.hall.front().ring();
         }
-        if let Some(message) = &message {
-            if message.head.kind == Kind::Task {
-                self.start(message.head.task);
-            }
-            self.receiver.ring.release();
-        }
         Ok(message)
     }
 
-    fn start(&self, task: u64) {
+    /// The next message that is not a task which the parent has taken back.
+    fn next_claimed(&mut self) -> Result<Option<Message>> {
+        while let Some(message) = self.receiver.peek()? {
+            let claimed = message.head.kind != Kind::Task || self.start(message.head.task);
+            self.receiver.ring.release();
+            if claimed {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    fn start(&self, task: u64) -> bool {
         let control = control(&self.segment);
         control.item.store(0, Ordering::Relaxed);
-        // Release: pairs with the acquire load in `ParentEnd::started`; and the record is
-        // released only after this, by another release store.
-        control.started.store(task, Ordering::Release);
+        control.claims.start(task)
     }
 
     /// Says which item of its task the worker is at.

@@ -1,5 +1,6 @@
 //! Messages between processes.
 
+mod claim;
 mod descriptors;
 pub(crate) mod hall;
 pub(crate) mod link;

@@ -135,11 +135,21 @@ impl Inner {
             if more {
                 continue;
             }
+            let rebalance = self.rebalance();
             let mut stir = || ready() || self.has_work();
             if !self.await_soon(deadline, &mut stir)? {
-                self.hall.front().park(stir, deadline)?;
+                let until = deadline.into_iter().chain(rebalance).min();
+                match self.hall.front().park(stir, until) {
+                    Err(error) if error.is_timeout() && until != deadline => {}
+                    slept => slept?,
+                }
             }
         }
+    }
+
+    /// As [`State::rebalance`].
+    pub(super) fn rebalance(&self) -> Option<Instant> {
+        self.lock().rebalance()
     }
 
     /// Waits for what is likely to come at once; whether it has come.
@@ -150,7 +160,13 @@ impl Inner {
     ) -> Result<bool> {
         let outlook = self.lock().outlook(self.processors);
         match outlook {
-            Outlook::Idle => Ok(self.look_out.until(LOOK_OUT, stir)),
+            Outlook::Idle => {
+                let came = self.look_out.until(LOOK_OUT, stir);
+                if self.look_out.was_taken() {
+                    self.lock().turn();
+                }
+                Ok(came)
+            }
             Outlook::Busy => Ok(false),
             Outlook::BusyBriefly => {
                 let soon = Instant::now() + NAP;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::inner::{Inner, Phase, Queued, State};
 use super::job::{Job, Outcome};
@@ -19,6 +19,9 @@ const MOST_AHEAD: u64 = 64;
 
 /// What it takes a worker to wake up.
 const WAKE: Duration = Duration::from_micros(50);
+
+/// Tasks behind one that takes longer than this are taken back for workers without any.
+const STUCK: Duration = Duration::from_millis(1);
 
 /// The most tasks that an awake worker is given rather than wake another: they may be longer than
 /// those before.
@@ -147,19 +150,27 @@ impl State {
 
     /// The place of the worker that should get the next task: the first with the fewest, so that
     /// a lone caller meets a worker that is still awake. Of short tasks one that is awake has
-    /// done a few before one that sleeps has woken up.
+    /// done a few before one that sleeps has woken up. The first worker is none of these: it is
+    /// the one to be awake.
     fn pick(&self, job: &Job) -> Option<usize> {
         let (window, few) = (window(job), few(job));
-        let load = |member: &Member| {
-            let waking = if few > 0 && member.end.is_parked() { few } else { 0 };
-            member.units.len() + waking
+        let load = |place: usize, member: &Member| {
+            let wake = few > 0 && place != self.first && member.end.is_parked();
+            member.units.len() + if wake { few } else { 0 }
         };
         let open = |place: usize| Some((place, self.places[place].as_ref()?));
-        (0..self.places.len())
+        (self.first..self.places.len())
+            .chain(0..self.first)
             .filter_map(open)
             .filter(|(_, member)| member.is_open(window))
-            .min_by_key(|(_, member)| load(member))
+            .min_by_key(|(place, member)| load(*place, member))
             .map(|(place, _)| place)
+    }
+
+    /// Begins with another worker from now on: the first may be the one that shares a processor
+    /// with the thread that waits for it.
+    pub(super) fn turn(&mut self) {
+        self.first = (self.first + 1) % self.places.len();
     }
 
     /// Sends queued tasks while there is room. Gives the job whose source has to be asked next;
@@ -204,6 +215,33 @@ impl State {
         }
     }
 
+    /// Gives tasks behind a long one to workers without any. Says when to look again, if that
+    /// may become necessary.
+    pub(super) fn rebalance(&mut self) -> Option<Instant> {
+        let has_more = |member: &Member| member.units.len() > 1;
+        if !self.members().any(has_more) || !self.members().any(Member::is_idle) {
+            return None;
+        }
+        let now = Instant::now();
+        let mut next = None;
+        for place in 0..self.places.len() {
+            let Some(member) = self.places[place].as_mut().filter(|it| has_more(it)) else {
+                continue;
+            };
+            let Some(stuck) = member.at_oldest_since(now).map(|since| since + STUCK) else {
+                continue;
+            };
+            if stuck > now {
+                next = next.into_iter().chain([stuck]).min();
+                continue;
+            }
+            for (unit, payload) in member.take_back().into_iter().rev() {
+                self.queue.push_front(Queued::Task(unit, payload));
+            }
+        }
+        next
+    }
+
     /// Whether there is something to take in or to send.
     pub(super) fn has_work(&self) -> bool {
         self.members().any(|member| member.end.has_message()) || self.can_dispatch()
@@ -238,6 +276,9 @@ impl State {
 /// A job that was not measured yet gets one at a time: its tasks may be long, and a task that
 /// waits behind a long one would keep an idle worker from it.
 fn window(job: &Job) -> usize {
+    if job.waits_here {
+        return 1;
+    }
     // Relaxed: a hint.
     let time = job.task_time.load(Ordering::Relaxed);
     let ahead = (AHEAD.as_nanos() as u64).checked_div(time).unwrap_or(0);

@@ -63,6 +63,8 @@ pub(super) enum Failure {
 pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) places: Vec<Option<Member>>,
+    /// The place where the search for a worker begins.
+    pub(super) first: usize,
     /// What waits for a worker, in order.
     pub(super) queue: VecDeque<Queued>,
     pub(super) functions: Functions,
@@ -191,6 +193,7 @@ impl Inner {
         let state = State {
             phase: Phase::Running,
             places: (0..settings.workers).map(|_| None).collect(),
+            first: 0,
             queue: VecDeque::new(),
             functions: Functions::default(),
             open: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::functions::Function;
 use super::{Lost, Source};
 use crate::channel::Message;
-use crate::primitive::{AtomicBool, AtomicU64, Ordering, fixed};
+use crate::primitive::{AtomicBool, Ordering, fixed};
 
 /// How a task ended.
 #[derive(Debug)]
@@ -62,9 +62,13 @@ pub(super) struct Job {
     pub(super) tag: u8,
     pub(super) chunk: Option<usize>,
     pub(super) urgent: bool,
-    /// Running mean of a task's time, and of an item's; in nanoseconds, 0 before the first.
-    pub(super) task_time: AtomicU64,
-    pub(super) item_time: AtomicU64,
+    /// Its tasks wait here and not with a worker: each is wanted as soon as it can be had, and
+    /// until then somebody may cancel it.
+    pub(super) waits_here: bool,
+    /// Running mean of a task's time, and of an item's; in nanoseconds, 0 before the first. Calls
+    /// of the same function share the first.
+    pub(super) task_time: Arc<fixed::AtomicU64>,
+    pub(super) item_time: fixed::AtomicU64,
     /// Set once everything is settled and the callback has run.
     complete: AtomicBool,
     /// A worker has the task that was placed last. Read without the pool's lock: a hint.
@@ -124,6 +128,8 @@ impl Job {
             callback: options.callback,
             function: Some(Arc::clone(function)),
         };
+        let is_call = source.is_none() && !open;
+        let task_time = if is_call { Arc::clone(&function.call_time) } else { Arc::default() };
         Self {
             // Relaxed: only that no two are the same matters.
             number: JOBS.fetch_add(1, Ordering::Relaxed),
@@ -131,8 +137,9 @@ impl Job {
             tag: options.tag,
             chunk: options.chunk,
             urgent: options.urgent || state.armed,
-            task_time: AtomicU64::new(0),
-            item_time: AtomicU64::new(0),
+            waits_here: options.urgent,
+            task_time,
+            item_time: fixed::AtomicU64::new(0),
             complete: AtomicBool::new(false),
             sent: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -289,7 +296,7 @@ impl Job {
 
 /// Moves a running mean towards `value`. Only the thread that holds the pool's lock does this, so
 /// Relaxed loads and stores lose nothing.
-fn mean(mean: &AtomicU64, value: u64) {
+fn mean(mean: &fixed::AtomicU64, value: u64) {
     let old = mean.load(Ordering::Relaxed);
     let new = if old == 0 { value } else { old - old / 8 + value / 8 };
     mean.store(new.max(1), Ordering::Relaxed);

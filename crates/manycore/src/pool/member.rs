@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::job::Job;
 use crate::channel::link::ParentEnd;
@@ -45,6 +46,10 @@ pub(super) struct Member {
     pub(super) ready: bool,
     /// It was told to leave.
     pub(super) leaving: bool,
+    /// It takes long, and the tasks behind were taken back; so it gets no more for now.
+    pub(super) stuck: bool,
+    /// The oldest task when it was last looked at, and since when it is that.
+    oldest: (u64, Instant),
     /// There was no room for a task, and nothing has come from any worker since then.
     pub(super) blocked: bool,
     /// Its tasks without outcome, in the order in which it runs them.
@@ -52,6 +57,7 @@ pub(super) struct Member {
     known: HashSet<u32>,
     /// How many tasks it was given, and how many it may get.
     last: u64,
+    taken_back: u64,
     most: u64,
     _watch: Watch,
 }
@@ -70,10 +76,13 @@ impl Member {
             serial,
             ready: false,
             leaving: false,
+            stuck: false,
+            oldest: (0, Instant::now()),
             blocked: false,
             units: VecDeque::new(),
             known: HashSet::new(),
             last: 0,
+            taken_back: 0,
             most,
             _watch: watch,
         }
@@ -81,7 +90,29 @@ impl Member {
 
     /// Whether it has been given all the tasks that it may get.
     pub(super) fn is_spent(&self) -> bool {
-        self.last >= self.most
+        self.last - self.taken_back >= self.most
+    }
+
+    /// Since when it has been at its oldest task, as far as these looks have seen it.
+    pub(super) fn at_oldest_since(&mut self, now: Instant) -> Option<Instant> {
+        let oldest = self.units.front()?.number;
+        if self.oldest.0 != oldest {
+            self.oldest = (oldest, now);
+        }
+        Some(self.oldest.1)
+    }
+
+    /// Takes back the tasks that it has not started.
+    pub(super) fn take_back(&mut self) -> Vec<(Unit, OwnedPayload)> {
+        // Nonsense in the ring is found out by the worker, too, which then ends.
+        let Ok(Some(payloads)) = self.end.take_back(self.last) else { return Vec::new() };
+        self.stuck = true;
+        let mut payloads = payloads.into();
+        let units = std::mem::take(&mut self.units);
+        let (units, unstarted) = part(units, &mut payloads);
+        self.units = units.into();
+        self.taken_back += unstarted.len() as u64;
+        unstarted
     }
 
     /// Whether it can be given one more task when it should have fewer than `window`.
@@ -89,8 +120,14 @@ impl Member {
         self.ready
             && !self.leaving
             && !self.blocked
+            && !self.stuck
             && self.units.len() < window
             && !self.is_spent()
+    }
+
+    /// Whether it has nothing to do and could be given a task.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_open(1)
     }
 
     /// Sends a task; gives it back if there is no room now, or if the worker is gone.
@@ -168,26 +205,37 @@ impl Member {
     /// The unit that a reply is about: the oldest, if the reply names it.
     pub(super) fn take_unit(&mut self, reply: &Message) -> Option<Unit> {
         let named = self.units.front().is_some_and(|unit| unit.number == reply.head.task);
+        self.stuck = false;
         if named { self.units.pop_front() } else { None }
     }
 
     /// Parts the tasks of a dead worker into those that it had started and those that it had
     /// not, with their payloads.
     pub(super) fn part_units(&mut self) -> (Vec<Unit>, Vec<(Unit, OwnedPayload)>) {
-        let mut payloads: VecDeque<_> = self.end.unstarted().unwrap_or_default().into();
-        let mut started = Vec::new();
-        let mut unstarted = Vec::new();
-        for mut unit in self.units.drain(..) {
-            match payloads.front() {
-                Some((head, _)) if head.task == unit.number => {
-                    let (_, payload) = payloads.pop_front().unwrap_or_else(|| unreachable!());
-                    unit.job.set_sent(false);
-                    let descriptors = std::mem::take(&mut unit.descriptors);
-                    unstarted.push((unit, payload.with_descriptors(descriptors)));
-                }
-                _ => started.push(unit),
-            }
-        }
-        (started, unstarted)
+        let mut payloads = self.end.unstarted().unwrap_or_default().into();
+        part(std::mem::take(&mut self.units), &mut payloads)
     }
+}
+
+/// Parts tasks into those without one of these payloads and those with one. Both are in order;
+/// there may be payloads of other tasks.
+fn part(
+    units: VecDeque<Unit>,
+    payloads: &mut VecDeque<(Head, OwnedPayload)>,
+) -> (Vec<Unit>, Vec<(Unit, OwnedPayload)>) {
+    let (mut started, mut unstarted) = (Vec::new(), Vec::new());
+    for mut unit in units {
+        while payloads.front().is_some_and(|(head, _)| head.task < unit.number) {
+            payloads.pop_front();
+        }
+        match payloads.pop_front_if(|(head, _)| head.task == unit.number) {
+            Some((_, payload)) => {
+                unit.job.set_sent(false);
+                let descriptors = std::mem::take(&mut unit.descriptors);
+                unstarted.push((unit, payload.with_descriptors(descriptors)));
+            }
+            None => started.push(unit),
+        }
+    }
+    (started, unstarted)
 }

@@ -41,7 +41,7 @@ fn supervise(inner: &Arc<Inner>) {
     while !inner.end_if_over() {
         inner.supervise_once();
         inner.run_callbacks();
-        let deadline = inner.lock().hire_deadline();
+        let deadline = inner.supervisor_deadline();
         // A timeout means that it is time to try again to start a worker; a signal that was
         // meant for another thread is no reason either to stop.
         let _ = inner.hall.back().park(|| inner.needs_attention(), deadline);
@@ -91,13 +91,21 @@ impl Inner {
             if ready() {
                 return Ok(());
             }
-            let hire = self.lock().hire_deadline();
+            let own = self.supervisor_deadline();
             let stir = || ready() || self.needs_attention_for(Some(job));
-            match self.hall.back().park(stir, deadline.into_iter().chain(hire).min()) {
+            match self.hall.back().park(stir, deadline.into_iter().chain(own).min()) {
                 Err(error) if error.is_timeout() && !has_passed(deadline) => {}
                 result => result?,
             }
         }
+    }
+
+    /// When the supervisor has something to do, even if nobody rings for it.
+    fn supervisor_deadline(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        let attended = self.hall.is_attended();
+        let rebalance = if attended { None } else { state.rebalance() };
+        state.hire_deadline().into_iter().chain(rebalance).min()
     }
 
     fn needs_attention(&self) -> bool {

@@ -24,13 +24,21 @@ const DEAR: Duration = Duration::from_millis(2);
 /// time is lost by that, and little where it was our own other side that computed.
 pub(crate) struct LookOut {
     made: Instant,
+    /// Whether the last offer was taken. Relaxed: a hint.
+    taken: fixed::AtomicBool,
     /// Nanoseconds after `made` before which nobody looks out. Relaxed: a hint.
     not_before: fixed::AtomicU64,
 }
 
 impl LookOut {
     pub(crate) fn new() -> Self {
-        Self { made: Instant::now(), not_before: fixed::AtomicU64::new(0) }
+        let taken = fixed::AtomicBool::new(false);
+        Self { made: Instant::now(), taken, not_before: fixed::AtomicU64::new(0) }
+    }
+
+    /// Whether an offer was taken since this was asked last: somebody wants this processor.
+    pub(crate) fn was_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) && self.taken.swap(false, Ordering::Relaxed)
     }
 
     /// Looks until `ready` or until `limit` has passed; what the last look saw.
@@ -67,6 +75,7 @@ impl LookOut {
                 self.resign(after, after - before);
             }
             if after >= before + TAKEN {
+                self.taken.store(true, Ordering::Relaxed);
                 return ready();
             }
         }
