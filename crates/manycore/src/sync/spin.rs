@@ -100,10 +100,26 @@ mod tests {
     fn it_looks_until_there_is_something() {
         let look_out = LookOut::new();
         let looks = Cell::new(0);
-        let ready = || looks.replace(looks.get() + 1) == 1000;
-        assert!(look_out.until(LIMIT, ready));
+        let ready = || looks.replace(looks.get() + 1) >= 1000;
+        // Where others want this processor it gives up before.
+        while !look_out.until(LIMIT, ready) {
+            assert!(look_out.was_taken());
+        }
         assert_eq!(looks.get(), 1001);
         assert!(!look_out.until(Duration::ZERO, || false));
+    }
+
+    #[test]
+    fn it_gives_up_when_an_offer_is_taken() {
+        let look_out = LookOut::new();
+        let offers = Cell::new(0);
+        let taken = || {
+            offers.set(offers.get() + 1);
+            thread::sleep(TAKEN);
+        };
+        assert!(!look_out.until_with(LIMIT, || false, taken));
+        assert!(look_out.until_with(LIMIT, || offers.get() == 2, taken));
+        assert!(look_out.was_taken() && !look_out.was_taken());
     }
 
     #[test]
