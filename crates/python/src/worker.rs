@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::error::EngineError;
-use crate::unchecked::take_fd;
+use crate::unchecked::{call, call_one, take_fd};
 use crate::{by_value, pickle};
 
 /// How a task's payload is to be understood.
@@ -171,17 +171,14 @@ impl<'py> Serving<'_, 'py> {
         let function = function.get(py, task)?.into_bound(py);
         let argument = pickle::load(py, &task.body)?.into_bound(py);
         match Mode::from_tag(task.body.tag()) {
-            Mode::Item => function.call1((argument,)),
+            Mode::Item => call_one(&function, &argument),
             Mode::Args => function.call1(argument.cast_into::<PyTuple>()?),
             Mode::Call => {
                 let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = argument.extract()?;
                 function.call(args, Some(&kwds))
             }
-            Mode::Map => self.call_each(&argument, |item| function.call1((item,))),
-            Mode::Starmap => self.call_each(&argument, |item| {
-                let args = PyTuple::new(py, item.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
-                function.call1(args)
-            }),
+            Mode::Map => self.call_each(&argument, |item| call_one(&function, &item)),
+            Mode::Starmap => self.call_each(&argument, |item| call_star(&function, item)),
         }
     }
 
@@ -207,6 +204,20 @@ impl<'py> Serving<'_, 'py> {
 
     fn report(&self, error: PyErr, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(self.hooks.report.call1((error.into_value(py),))?.cast_into::<PyBytes>()?)
+    }
+}
+
+/// Calls a function with what an argument has.
+fn call_star<'py>(
+    function: &Bound<'py, PyAny>,
+    argument: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match argument.cast_into_exact::<PyTuple>() {
+        Ok(arguments) => function.call1(arguments),
+        Err(other) => {
+            let arguments = other.into_inner().try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            call(function, &arguments)
+        }
     }
 }
 
