@@ -1,17 +1,18 @@
 //! What needs unsafe code: descriptors by number, foreign buffers, fork with Python's hooks, and
-//! calls without a tuple.
+//! the interpreter's cheapest ways to call a function and to read a number.
 #![allow(unsafe_code, reason = "the one place of the binding that is not checked by the compiler")]
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{ptr, slice};
 
+use manycore::channel::View;
 use manycore::process::{self, Forked, Served};
 use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 
 /// A descriptor that Python names by its number. A closed one gives EBADF; that another thread
 /// does not close it meanwhile is up to the Python program, as with `os.read`.
@@ -135,6 +136,32 @@ fn vectorcall<'py>(
         let result = PyObject_Vectorcall(function.as_ptr(), args, count, ptr::null_mut());
         Bound::from_owned_ptr_or_err(function.py(), result)
     }
+}
+
+/// Whether this is the only reference to an object. It may say no where it is, as for objects that
+/// live for ever.
+pub(crate) fn is_only_reference(obj: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object lives, and the interpreter is attached.
+    unsafe { ffi::Py_REFCNT(obj.as_ptr()) == 1 }
+}
+
+/// The value of an integer, if it has 64 bits.
+#[inline]
+pub(crate) fn small_int(number: &Bound<'_, PyInt>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: it is an integer, so this raises nothing; the interpreter is attached.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+    (overflow == 0).then_some(value)
+}
+
+/// The bytes of a received message, also where they lie in shared memory.
+pub(crate) fn view_bytes(view: &View) -> &[u8] {
+    if view.is_empty() {
+        return &[];
+    }
+    // SAFETY: the bytes are readable as long as the view lives, and leased ones are not written
+    // to by their sender before it is gone.
+    unsafe { slice::from_raw_parts(view.as_ptr(), view.len()) }
 }
 
 /// Forks, with all that Python does around `os.fork`.

@@ -29,8 +29,10 @@ pub enum Outcome {
 pub struct Settled {
     /// Which task of the job, from 0.
     pub index: u64,
-    /// How many items the task had.
+    /// How many items the task had, and the number of the first of them.
     pub items: usize,
+    /// Counted from 0 over the job; for a call, over the pool's calls.
+    pub first_item: u64,
     /// How it ended.
     pub outcome: Outcome,
 }
