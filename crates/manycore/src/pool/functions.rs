@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use crate::memory::{Descriptor, WeakDescriptor};
+use crate::primitive::AtomicU64;
 
 /// More functions than this are kept only while jobs use them.
 const KEPT: usize = 64;
@@ -14,6 +15,8 @@ pub struct Function {
     pub(super) number: u32,
     pub(super) body: Arc<[u8]>,
     pub(super) descriptors: Vec<Descriptor>,
+    /// How long an item of its last job took, in nanoseconds; 0 if that is not known.
+    pub(super) item_time: Arc<AtomicU64>,
 }
 
 /// All functions that workers may know, by content.
@@ -31,6 +34,7 @@ struct Entry {
     /// Of those who use it. It has the descriptors, so nobody else keeps them open.
     function: Weak<Function>,
     descriptors: Vec<WeakDescriptor>,
+    item_time: Arc<AtomicU64>,
     used: u64,
 }
 
@@ -55,6 +59,7 @@ impl Functions {
             number: function.number,
             function: Weak::new(),
             descriptors: descriptors.iter().map(Descriptor::downgrade).collect(),
+            item_time: Arc::clone(&function.item_time),
             used: 0,
         });
         entry.function = Arc::downgrade(&function);
@@ -65,12 +70,12 @@ impl Functions {
     /// A function that nobody uses now, under the number that it had before.
     fn make(&mut self, body: &[u8], descriptors: &[Descriptor]) -> Arc<Function> {
         let known = self.by_body.get_key_value(body);
-        let (number, body) = match known {
-            Some((body, entry)) => (entry.number, Arc::clone(body)),
-            None => (self.last + 1, body.into()),
+        let (number, body, item_time) = match known {
+            Some((body, entry)) => (entry.number, Arc::clone(body), Arc::clone(&entry.item_time)),
+            None => (self.last + 1, body.into(), Arc::default()),
         };
         self.last = self.last.max(number);
-        Arc::new(Function { number, body, descriptors: descriptors.to_vec() })
+        Arc::new(Function { number, body, descriptors: descriptors.to_vec(), item_time })
     }
 
     /// Descriptors have ended: some functions may be of no use any more.

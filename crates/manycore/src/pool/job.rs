@@ -64,9 +64,17 @@ pub(super) struct Job {
     pub(super) tag: u8,
     pub(super) chunk: Option<usize>,
     pub(super) urgent: bool,
-    /// Running mean of a task's time, and of an item's; in nanoseconds, 0 before the first.
+    /// Running mean of a task's time, in nanoseconds; 0 before the first.
     pub(super) task_time: AtomicU64,
-    pub(super) item_time: AtomicU64,
+    /// Time and number of the items measured so far, of which older ones count less.
+    ran: AtomicU64,
+    measured: AtomicU64,
+    /// The items of the largest task that was measured.
+    largest: AtomicU64,
+    /// What earlier jobs of the function have found for an item; 0 if nothing.
+    expected: u64,
+    /// Where this is kept for later ones, if the job sizes its tasks itself.
+    found: Option<Arc<AtomicU64>>,
     /// Set once everything is settled and the callback has run.
     complete: AtomicBool,
     /// A worker has the task that was placed last. Read without the pool's lock: a hint.
@@ -116,6 +124,8 @@ impl Job {
         open: bool,
         options: JobOptions,
     ) -> Self {
+        let sizes = source.is_some() && options.chunk.is_none();
+        let found = sizes.then(|| Arc::clone(&function.item_time));
         let state = JobState {
             made: 0,
             items: 0,
@@ -134,7 +144,11 @@ impl Job {
             chunk: options.chunk,
             urgent: options.urgent || state.armed,
             task_time: AtomicU64::new(0),
-            item_time: AtomicU64::new(0),
+            ran: AtomicU64::new(0),
+            measured: AtomicU64::new(0),
+            largest: AtomicU64::new(0),
+            expected: function.item_time.load(Ordering::Relaxed),
+            found,
             complete: AtomicBool::new(false),
             sent: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -282,11 +296,52 @@ impl Job {
         self.lock().unsettled
     }
 
-    /// Takes note of how long a task ran.
+    /// Takes note of how long a task ran. What a task costs besides its items is in there too, so
+    /// large tasks say more about an item than small ones, and count for more.
     pub(super) fn measure(&self, nanoseconds: u64, items: usize) {
+        let items = items as u64;
         mean(&self.task_time, nanoseconds);
-        mean(&self.item_time, nanoseconds / items.max(1) as u64);
+        add(&self.ran, nanoseconds);
+        add(&self.measured, items.saturating_mul(FINE));
+        if items > self.largest() {
+            self.largest.store(items, Ordering::Relaxed);
+        }
+        if let (Some(found), Some(time)) = (&self.found, self.item_time()) {
+            found.store(time, Ordering::Relaxed);
+        }
     }
+
+    /// How long an item takes, in nanoseconds; `None` before the first measurement.
+    pub(super) fn item_time(&self) -> Option<u64> {
+        // Relaxed, here and below: hints.
+        let ran = self.ran.load(Ordering::Relaxed);
+        let ran = ran.saturating_mul(FINE);
+        ran.checked_div(self.measured.load(Ordering::Relaxed)).map(|time| time.max(1))
+    }
+
+    /// Whether the job's tasks are sized by measured time.
+    pub(super) fn sizes_batches(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// How long one took in earlier jobs of the same function.
+    pub(super) fn expected_time(&self) -> Option<u64> {
+        Some(self.expected).filter(|time| *time > 0)
+    }
+
+    /// The items of the largest task that was measured; 0 before.
+    pub(super) fn largest(&self) -> u64 {
+        self.largest.load(Ordering::Relaxed)
+    }
+}
+
+/// Items are summed up in this fraction, so that few of them can fade, too.
+const FINE: u64 = 256;
+
+/// Adds to a sum in which older values count less. As for [`mean`], Relaxed loses nothing.
+fn add(sum: &AtomicU64, value: u64) {
+    let old = sum.load(Ordering::Relaxed);
+    sum.store((old - old / 8).saturating_add(value), Ordering::Relaxed);
 }
 
 /// Moves a running mean towards `value`. Only the thread that holds the pool's lock does this, so
