@@ -16,6 +16,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyModule, PyString, PyType};
 
 use crate::pickle::{self, Pickled};
+use crate::scalar;
 
 /// In every pickle that names the main module: `__main__`, or `__mp_main__` in a child.
 static MAIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("_main__"));
@@ -63,7 +64,11 @@ impl Peer {
     /// Pickles an object, its large buffers apart.
     pub(crate) fn dump(&self, obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
         let py = obj.py();
-        match pickle::dump(obj) {
+        if let Some(bytes) = scalar::dump(obj) {
+            // It has no names.
+            return Ok(bytes.into());
+        }
+        match pickle::dump_any(obj) {
             Ok(pickled) if !self.misses(py, &pickled)? => Ok(pickled),
             Ok(_) => by_value(obj, Some(self), None, true),
             Err(error) => retry(obj, Some(self), error, true),

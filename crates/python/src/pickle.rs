@@ -18,7 +18,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyList};
 
 use crate::scalar;
 use crate::sharing;
-use crate::unchecked::slice;
+use crate::unchecked::{slice, view_bytes};
 use crate::view::SharedView;
 
 /// Smaller buffers go with the pickle.
@@ -45,6 +45,13 @@ pub(crate) struct Pickled {
     buffers: Vec<PyUntypedBuffer>,
     /// What is shared, by descriptor.
     descriptors: Vec<Descriptor>,
+}
+
+impl From<Vec<u8>> for Pickled {
+    /// A pickle without buffers apart.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, ..Self::default() }
+    }
 }
 
 impl Pickled {
@@ -199,9 +206,14 @@ impl Pickler {
 
 /// Pickles an object, its large buffers apart.
 pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
-    if let Some(bytes) = scalar::dump(obj) {
-        return Ok(Pickled { bytes, ..Pickled::default() });
+    match scalar::dump(obj) {
+        Some(bytes) => Ok(bytes.into()),
+        None => dump_any(obj),
     }
+}
+
+/// As [`dump`], for what is not plain.
+pub(crate) fn dump_any(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
     dump_with(obj, &WITH_BUFFERS, true)
 }
 
@@ -251,9 +263,7 @@ fn load_message(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
     let body = message.body();
     let buffers = message.buffers();
     if buffers.len() == 0 {
-        if let Some(bytes) = body.as_slice()
-            && let Some(obj) = scalar::load(py, bytes)?
-        {
+        if let Some(obj) = scalar::load(py, view_bytes(&body))? {
             return Ok(obj.unbind());
         }
         return loads(py, &pickle_bytes(py, body)?, None);

@@ -2,8 +2,10 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use manycore::channel::Message;
 use manycore::pool::{
@@ -15,8 +17,8 @@ use pyo3::exceptions::{PyBaseException, PyException, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::{OnceLockExt, PyOnceLock};
-use pyo3::types::{PyDict, PyList, PySlice, PyTuple};
+use pyo3::sync::{MutexExt, OnceLockExt, PyOnceLock};
+use pyo3::types::{PyDict, PyList, PyRange, PySlice, PyTuple};
 
 use crate::by_value::Peer;
 use crate::error::{
@@ -24,6 +26,8 @@ use crate::error::{
 };
 use crate::pickle::{self, Pickled};
 use crate::process::Child;
+use crate::scalar::{self, Reader};
+use crate::unchecked::view_bytes;
 use crate::worker::{BY_NAME, Mode, is_by_name};
 
 /// A pool's engine. The Python class has the API; this has the work.
@@ -167,11 +171,14 @@ impl Pool {
         };
         let len = items.bind(py).len()?;
         let peer = self.peer.share(py);
+        let lists = mode != Mode::Item;
         let source = Box::new(Sequence { items, position: 0, len, mode, peer });
         let callback = callback.map(run_callback);
         let options = JobOptions { callback, chunk, tag, ..JobOptions::default() };
         let handle = py.detach(|| self.raw.submit(function, source, options));
-        Ok(Job::new(py, handle.map_err(EngineError)?, mode != Mode::Item, self))
+        let mut job = Job::new(py, handle.map_err(EngineError)?, lists, self);
+        job.gathered = lists.then(|| Mutex::new(Gathered::new(len)));
+        Ok(job)
     }
 
     /// Opens a job to which items are pushed one by one.
@@ -357,9 +364,24 @@ impl Sequence {
         if self.mode == Mode::Item {
             return self.peer.dump(&items.get_item(self.position)?);
         }
+        if let Some(bytes) = dump_plain(items, self.position..to) {
+            return Ok(bytes.into());
+        }
         let part = PySlice::new(py, self.position as isize, to as isize, 1);
         self.peer.dump(&items.get_item(part)?)
     }
+}
+
+/// Pickles a part of a sequence without a pickler, if what is in it is plain.
+fn dump_plain(items: &Bound<'_, PyAny>, part: Range<usize>) -> Option<Vec<u8>> {
+    if let Ok(range) = items.cast_exact::<PyRange>() {
+        return scalar::dump_range(range, part);
+    }
+    if let Ok(tuple) = items.cast_exact::<PyTuple>() {
+        return scalar::dump_list(part.map(|at| tuple.get_item(at)));
+    }
+    let list = items.cast_exact::<PyList>().ok()?;
+    scalar::dump_list(part.map(|at| list.get_item(at)))
 }
 
 impl Source for Sequence {
@@ -388,8 +410,10 @@ impl Source for Sequence {
 pub(crate) struct Job {
     handle: JobHandle,
     peer: Peer,
-    /// A task's result is a list, and the job's is all of them joined.
+    /// A task is a batch of items, and its result is a list.
     lists: bool,
+    /// The results of a job over a sequence, whose value is a list.
+    gathered: Option<Mutex<Gathered>>,
     value: OnceLock<Value>,
     iteration: Mutex<Iteration>,
 }
@@ -398,6 +422,83 @@ pub(crate) struct Job {
 enum Value {
     Returned(Py<PyAny>),
     Raised(Py<PyBaseException>),
+}
+
+/// The results of a job over a sequence, as far as they have come.
+struct Gathered {
+    len: usize,
+    /// One place for each item; `None` before the first result.
+    list: Option<Py<PyList>>,
+    /// The error of the first task that has one, and which that is.
+    error: Option<(u64, Py<PyBaseException>)>,
+}
+
+impl Gathered {
+    fn new(len: usize) -> Self {
+        Self { len, list: None, error: None }
+    }
+
+    /// Takes all outcomes that are there.
+    fn take_in(
+        &mut self,
+        py: Python<'_>,
+        handle: &JobHandle,
+        interrupt: &mut Option<PyErr>,
+    ) -> PyResult<()> {
+        while let Some(settled) = handle.take() {
+            let index = settled.index;
+            let list = self.list(py)?;
+            if let Err(error) = put(&list, settled, interrupt)
+                && self.error.as_ref().is_none_or(|(first, _)| index < *first)
+            {
+                self.error = Some((index, error.into_value(py)));
+            }
+        }
+        Ok(())
+    }
+
+    fn list<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        if let Some(list) = &self.list {
+            return Ok(list.bind(py).clone());
+        }
+        // Never with empty places: the collector shows every list to those who ask.
+        let list = PyList::new(py, [py.None()])?.as_sequence().repeat(self.len)?;
+        let list = list.cast_into::<PyList>()?;
+        self.list = Some(list.clone().unbind());
+        Ok(list)
+    }
+
+    fn value(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.error.take() {
+            Some((_, error)) => Err(PyErr::from_value(error.into_bound(py).into_any())),
+            None => {
+                let list = self.list(py)?;
+                self.list = None;
+                Ok(list.into_any().unbind())
+            }
+        }
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.list)?;
+        visit.call(self.error.as_ref().map(|(_, error)| error))
+    }
+}
+
+/// Puts the results of a task into their places in the list of all.
+fn put(list: &Bound<'_, PyList>, settled: Settled, interrupt: &mut Option<PyErr>) -> PyResult<()> {
+    let (py, first) = (list.py(), settled.first_item as usize);
+    if let Outcome::Returned(message) = &settled.outcome
+        && message.buffers().len() == 0
+        && let Some(results) = Reader::of(py, view_bytes(&message.body()))
+    {
+        for (at, result) in (first..).zip(results) {
+            list.set_item(at, result?)?;
+        }
+        return Ok(());
+    }
+    let results = value_of(py, settled.outcome, interrupt)?;
+    list.set_slice(first, first + settled.items, results.bind(py))
 }
 
 /// How far an iterator over the outcomes has come.
@@ -416,8 +517,11 @@ impl Job {
 
     /// Waits at most `timeout` seconds; whether the outcome is there.
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let done = wait(py, deadline(timeout)?, |deadline| self.handle.wait(deadline))?;
-        Ok(done.is_some())
+        let deadline = deadline(timeout)?;
+        match &self.gathered {
+            Some(gathered) => self.wait_gathering(py, gathered, deadline),
+            None => Ok(wait(py, deadline, |end| self.handle.wait(end))?.is_some()),
+        }
     }
 
     /// Cancels a call that waits for a worker; whether it did.
@@ -471,6 +575,9 @@ impl Job {
     /// An exception knows the frames that it passed, and one of them has this job.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.peer.traverse(&visit)?;
+        if let Some(Ok(gathered)) = self.gathered.as_ref().map(Mutex::try_lock) {
+            gathered.traverse(&visit)?;
+        }
         match self.value.get() {
             Some(Value::Returned(value)) => visit.call(value),
             Some(Value::Raised(error)) => visit.call(error),
@@ -497,7 +604,7 @@ impl Job {
 
     /// Pickles one more item and sends it; waits while too many are without outcome.
     fn push(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: u64) -> PyResult<()> {
-        match self.peer.dump(item) {
+        match self.encode(item) {
             Err(error) => self.handle.push_error(Box::new(error)),
             Ok(pickled) => {
                 pickled.with(|payload| self.handle.push(payload)).map_err(EngineError)?;
@@ -518,31 +625,60 @@ impl Job {
 }
 
 impl Job {
+    /// `lists`: a task is a batch of items, and its result is a list.
     fn new(py: Python<'_>, handle: JobHandle, lists: bool, pool: &Pool) -> Self {
-        let peer = pool.peer.share(py);
-        Self { handle, peer, lists, value: OnceLock::new(), iteration: Mutex::default() }
+        Self {
+            handle,
+            peer: pool.peer.share(py),
+            lists,
+            gathered: None,
+            value: OnceLock::new(),
+            iteration: Mutex::default(),
+        }
+    }
+
+    /// Pickles a task that is pushed.
+    fn encode(&self, item: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+        if self.lists
+            && let Some(bytes) = dump_plain(item, 0..item.len()?)
+        {
+            return Ok(bytes.into());
+        }
+        self.peer.dump(item)
     }
 
     fn decode(&self, py: Python<'_>, interrupt: &mut Option<PyErr>) -> PyResult<Py<PyAny>> {
-        if !self.lists {
+        let Some(gathered) = &self.gathered else {
             return one_value(py, self.handle.take(), interrupt);
-        }
-        let all = PyList::empty(py);
-        let mut first_error = None;
-        for settled in self.handle.take_all() {
-            match value_of(py, settled.outcome, interrupt) {
-                Ok(part) => {
-                    all.call_method1(intern!(py, "extend"), (part,))?;
-                }
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                }
+        };
+        let mut gathered = gathered.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        gathered.take_in(py, &self.handle, interrupt)?;
+        gathered.value(py)
+    }
+
+    /// Waits for a job whose results are gathered in a list, and unpickles them as they come:
+    /// the workers go on meanwhile.
+    fn wait_gathering(
+        &self,
+        py: Python<'_>,
+        gathered: &Mutex<Gathered>,
+        deadline: Option<Instant>,
+    ) -> PyResult<bool> {
+        while let Some(more) = wait(py, deadline, |end| self.handle.wait_settled(end))? {
+            if !more {
+                return Ok(true);
+            }
+            // Another thread gathers them, or this one does already, and runs a signal's handler.
+            let Ok(mut gathered) = gathered.try_lock() else {
+                return Ok(wait(py, deadline, |end| self.handle.wait(end))?.is_some());
+            };
+            let mut interrupt = None;
+            gathered.take_in(py, &self.handle, &mut interrupt)?;
+            if let Some(interrupt) = interrupt {
+                return Err(interrupt);
             }
         }
-        match first_error {
-            Some(error) => Err(error),
-            None => Ok(all.into_any().unbind()),
-        }
+        Ok(false)
     }
 
     fn try_next(&self, ordered: bool) -> Option<Settled> {

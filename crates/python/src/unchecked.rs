@@ -1,15 +1,18 @@
-//! What needs unsafe code: descriptors by number, foreign buffers, and fork with Python's hooks.
+//! What needs unsafe code: descriptors by number, foreign buffers, fork with Python's hooks, and
+//! the interpreter's cheapest ways to call a function and to read a number.
 #![allow(unsafe_code, reason = "the one place of the binding that is not checked by the compiler")]
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::slice;
+use std::{ptr, slice};
 
+use manycore::channel::View;
 use manycore::process::{self, Forked, Served};
 use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple};
 
 /// A descriptor that Python names by its number. A closed one gives EBADF; that another thread
 /// does not close it meanwhile is up to the Python program, as with `os.read`.
@@ -77,6 +80,88 @@ pub(crate) unsafe fn export(
         return Err(PyErr::fetch(owner.py()));
     }
     Ok(())
+}
+
+unsafe extern "C" {
+    /// The limited API has this from 3.12 on. 3.11 exports it with the same signature, so one
+    /// wheel for all of them can use it.
+    fn PyObject_Vectorcall(
+        callable: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        kwnames: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+}
+
+/// With the number of arguments: the callee may use the place before the first.
+const ARGUMENTS_OFFSET: usize = 1 << (usize::BITS - 1);
+
+/// The most arguments that [`call`] passes without a tuple.
+const MOST_ARGUMENTS: usize = 6;
+
+/// Calls a function with one argument, without making a tuple for it.
+pub(crate) fn call_one<'py>(
+    function: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    vectorcall(function, &mut [ptr::null_mut(), argument.as_ptr()])
+}
+
+/// Calls a function, without making a tuple if there are few arguments.
+pub(crate) fn call<'py>(
+    function: &Bound<'py, PyAny>,
+    arguments: &[Bound<'py, PyAny>],
+) -> PyResult<Bound<'py, PyAny>> {
+    if arguments.len() > MOST_ARGUMENTS {
+        return function.call1(PyTuple::new(function.py(), arguments)?);
+    }
+    let mut places = [ptr::null_mut(); 1 + MOST_ARGUMENTS];
+    for (place, argument) in places[1..].iter_mut().zip(arguments) {
+        *place = argument.as_ptr();
+    }
+    vectorcall(function, &mut places[..=arguments.len()])
+}
+
+/// The first place is the callee's; the arguments behind it are held by the caller.
+fn vectorcall<'py>(
+    function: &Bound<'py, PyAny>,
+    places: &mut [*mut ffi::PyObject],
+) -> PyResult<Bound<'py, PyAny>> {
+    let count = (places.len() - 1) | ARGUMENTS_OFFSET;
+    // SAFETY: the interpreter is attached, the arguments live as long as the call, and the place
+    // before them, which the callee may write to and has to restore, is part of the slice. It
+    // gives a new reference, or null and an exception.
+    unsafe {
+        let args = places.as_mut_ptr().add(1);
+        let result = PyObject_Vectorcall(function.as_ptr(), args, count, ptr::null_mut());
+        Bound::from_owned_ptr_or_err(function.py(), result)
+    }
+}
+
+/// Whether this is the only reference to an object. It may say no where it is, as for objects that
+/// live for ever.
+pub(crate) fn is_only_reference(obj: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object lives, and the interpreter is attached.
+    unsafe { ffi::Py_REFCNT(obj.as_ptr()) == 1 }
+}
+
+/// The value of an integer, if it has 64 bits.
+#[inline]
+pub(crate) fn small_int(number: &Bound<'_, PyInt>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: it is an integer, so this raises nothing; the interpreter is attached.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+    (overflow == 0).then_some(value)
+}
+
+/// The bytes of a received message, also where they lie in shared memory.
+pub(crate) fn view_bytes(view: &View) -> &[u8] {
+    if view.is_empty() {
+        return &[];
+    }
+    // SAFETY: the bytes are readable as long as the view lives, and leased ones are not written
+    // to by their sender before it is gone.
+    unsafe { slice::from_raw_parts(view.as_ptr(), view.len()) }
 }
 
 /// Forks, with all that Python does around `os.fork`.

@@ -11,7 +11,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::error::EngineError;
-use crate::unchecked::take_fd;
+use crate::pickle::Pickled;
+use crate::scalar::{ListWriter, Reader, Steps};
+use crate::unchecked::{call, call_one, take_fd, view_bytes};
 use crate::{by_value, pickle};
 
 /// How a task's payload is to be understood.
@@ -150,8 +152,7 @@ impl<'py> Serving<'_, 'py> {
     }
 
     fn run(&mut self, py: Python<'py>, task: &Task) -> PyResult<()> {
-        let outcome = self.call(py, task).and_then(|result| self.encode(&result));
-        match outcome {
+        match self.call(py, task) {
             Ok(pickled) => until_done(py, || {
                 pickled.with(|payload| self.worker.reply(task, false, 0, payload))
             }),
@@ -163,42 +164,62 @@ impl<'py> Serving<'_, 'py> {
         }
     }
 
-    fn call(&mut self, py: Python<'py>, task: &Task) -> PyResult<Bound<'py, PyAny>> {
+    /// Does a task; gives the pickle of what it comes to.
+    fn call(&mut self, py: Python<'py>, task: &Task) -> PyResult<Pickled> {
         let function = self.functions.get_mut(&task.function);
         let function = function.ok_or_else(|| {
             pyo3::exceptions::PyRuntimeError::new_err("the pool sent no function for the task")
         })?;
         let function = function.get(py, task)?.into_bound(py);
-        let argument = pickle::load(py, &task.body)?.into_bound(py);
         match Mode::from_tag(task.body.tag()) {
-            Mode::Item => function.call1((argument,)),
-            Mode::Args => function.call1(argument.cast_into::<PyTuple>()?),
-            Mode::Call => {
-                let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = argument.extract()?;
-                function.call(args, Some(&kwds))
+            Mode::Map => self.call_each(py, task, |item| call_one(&function, &item)),
+            Mode::Starmap => self.call_each(py, task, |item| call_star(&function, item)),
+            mode => {
+                let argument = pickle::load(py, &task.body)?.into_bound(py);
+                self.encode(&call_once(&function, mode, argument)?)
             }
-            Mode::Map => self.call_each(&argument, |item| function.call1((item,))),
-            Mode::Starmap => self.call_each(&argument, |item| {
-                let args = PyTuple::new(py, item.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
-                function.call1(args)
-            }),
         }
     }
 
+    /// Calls the function for each item of a batch.
     fn call_each(
         &self,
-        items: &Bound<'py, PyAny>,
+        py: Python<'py>,
+        task: &Task,
         call: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let results = PyList::empty(items.py());
-        for (number, item) in items.try_iter()?.enumerate() {
-            self.worker.at_item(number as u32);
-            results.append(call(item?)?)?;
+    ) -> PyResult<Pickled> {
+        let body = task.body.body();
+        if task.body.buffers().len() == 0 {
+            let bytes = view_bytes(&body);
+            if let Some(numbers) = Steps::of(py, bytes) {
+                return self.call_all(py, numbers, call);
+            }
+            if let Some(items) = Reader::of(py, bytes) {
+                return self.call_all(py, items, call);
+            }
         }
-        Ok(results.into_any())
+        let items = pickle::load(py, &task.body)?.into_bound(py);
+        self.call_all(py, items.try_iter()?, call)
     }
 
-    fn encode(&self, result: &Bound<'py, PyAny>) -> PyResult<pickle::Pickled> {
+    fn call_all(
+        &self,
+        py: Python<'py>,
+        items: impl Iterator<Item = PyResult<Bound<'py, PyAny>>>,
+        call: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Pickled> {
+        let mut results = Results::Plain(ListWriter::new(Vec::new()));
+        for (number, item) in items.enumerate() {
+            self.worker.at_item(number as u32);
+            results.push(py, call(item?)?)?;
+        }
+        match results {
+            Results::Plain(list) => Ok(list.finish().into()),
+            Results::List(list) => self.encode(list.as_any()),
+        }
+    }
+
+    fn encode(&self, result: &Bound<'py, PyAny>) -> PyResult<Pickled> {
         by_value::dump_result(result).or_else(|error| {
             let error = error.into_value(result.py());
             Err(PyErr::from_value(self.hooks.unsendable.call1((error, result))?))
@@ -207,6 +228,66 @@ impl<'py> Serving<'_, 'py> {
 
     fn report(&self, error: PyErr, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(self.hooks.report.call1((error.into_value(py),))?.cast_into::<PyBytes>()?)
+    }
+}
+
+/// The results of a batch, in the cheapest form that has taken them so far.
+enum Results<'py> {
+    /// Written as they come: nothing of them is kept.
+    Plain(ListWriter<'py>),
+    List(Bound<'py, PyList>),
+}
+
+impl<'py> Results<'py> {
+    #[inline]
+    fn push(&mut self, py: Python<'py>, result: Bound<'py, PyAny>) -> PyResult<()> {
+        let taken = match self {
+            Self::Plain(list) => list.push(&result),
+            Self::List(list) => return list.append(result),
+        };
+        if taken { Ok(()) } else { self.push_other(py, result) }
+    }
+
+    /// Takes a result that is not plain.
+    #[cold]
+    fn push_other(&mut self, py: Python<'py>, result: Bound<'py, PyAny>) -> PyResult<()> {
+        let list = match std::mem::replace(self, Self::List(PyList::empty(py))) {
+            Self::Plain(list) => list.into_list(py)?,
+            Self::List(list) => list,
+        };
+        list.append(result)?;
+        *self = Self::List(list);
+        Ok(())
+    }
+}
+
+/// Calls a function once.
+fn call_once<'py>(
+    function: &Bound<'py, PyAny>,
+    mode: Mode,
+    argument: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match mode {
+        Mode::Item => call_one(function, &argument),
+        Mode::Args => function.call1(argument.cast_into::<PyTuple>()?),
+        _ => {
+            let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = argument.extract()?;
+            function.call(args, Some(&kwds))
+        }
+    }
+}
+
+/// Calls a function with what an argument has.
+fn call_star<'py>(
+    function: &Bound<'py, PyAny>,
+    argument: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match argument.cast_into_exact::<PyTuple>() {
+        Ok(arguments) => function.call1(arguments),
+        Err(other) => {
+            let arguments = other.into_inner().try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            call(function, &arguments)
+        }
     }
 }
 

@@ -297,8 +297,7 @@ impl State {
             return Outlook::Idle;
         }
         let brief = |time: u64| time > 0 && u128::from(time) < NAP.as_nanos();
-        // Relaxed: a hint.
-        if busy().any(|unit| brief(unit.job.task_time.load(Ordering::Relaxed))) {
+        if busy().any(|unit| brief(unit.job.task_time())) {
             Outlook::BusyBriefly
         } else {
             Outlook::Busy

@@ -11,7 +11,6 @@ use super::member::{Member, Unit};
 use super::{AHEAD, BATCH, Batch, Encoded, Source};
 use crate::Result;
 use crate::channel::{Kind, Message, Payload};
-use crate::primitive::Ordering;
 use crate::process::SIGKILL;
 
 /// The most tasks that a worker is given ahead.
@@ -29,6 +28,13 @@ const FEW: u64 = 16;
 
 /// A self-sized batch has at most so many items before the first time is measured: they may be long.
 const FIRST_BATCH: usize = 1;
+
+/// A self-sized batch has at most so many times the items of the largest that was measured: what
+/// a small one took says little about its items.
+const GROWTH: u64 = 32;
+
+/// Work for which a batch of its own pays, even if the others then wait a little at the end.
+const LEAST: Duration = Duration::from_micros(50);
 
 impl State {
     /// Takes in what the workers have sent.
@@ -274,21 +280,28 @@ impl State {
 
 /// How many tasks a worker may have without outcome: one, and as many more as it does in [`AHEAD`].
 /// A job that was not measured yet gets one at a time: its tasks may be long, and a task that
-/// waits behind a long one would keep an idle worker from it.
+/// waits behind a long one would keep an idle worker from it. While batches grow it is two.
 fn window(job: &Job) -> usize {
     if job.waits_here {
         return 1;
     }
-    // Relaxed: a hint.
-    let time = job.task_time.load(Ordering::Relaxed);
+    let time = job.task_time();
+    if time == 0 {
+        return if job.expected_time().is_some() { 2 } else { 1 };
+    }
     let ahead = (AHEAD.as_nanos() as u64).checked_div(time).unwrap_or(0);
-    1 + ahead.min(MOST_AHEAD) as usize
+    1 + ahead.min(if grows(job) { 1 } else { MOST_AHEAD }) as usize
+}
+
+/// Whether the batches of a job that sizes them are still small for what has been measured.
+fn grows(job: &Job) -> bool {
+    let wanted = job.item_time().map_or(0, |time| BATCH.as_nanos() as u64 / time);
+    job.sizes_batches() && wanted > GROWTH * job.largest()
 }
 
 /// How many tasks a worker does while another wakes up.
 fn few(job: &Job) -> usize {
-    // Relaxed: a hint.
-    let time = job.task_time.load(Ordering::Relaxed);
+    let time = job.task_time();
     let few = (WAKE.as_nanos() as u64).checked_div(time).unwrap_or(0);
     few.min(FEW) as usize
 }
@@ -298,13 +311,26 @@ fn batch(job: &Job, remaining: usize, workers: usize) -> usize {
     if let Some(chunk) = job.chunk {
         return chunk.max(1);
     }
-    let time = job.item_time.load(Ordering::Relaxed);
     // At least a few tasks for each worker are left, so that the last ones end together.
-    let fair = (remaining / (workers * 3)).max(1);
-    if time == 0 {
-        return fair.min(FIRST_BATCH);
-    }
-    fair.min((BATCH.as_nanos() as u64 / time).max(1) as usize)
+    let fair = remaining / (workers * 3);
+    let size = match job.item_time() {
+        None => first_batch(job, fair),
+        Some(time) => {
+            let most = items_in(BATCH, time).min((GROWTH * job.largest()) as usize);
+            fair.max(items_in(LEAST, time)).min(most)
+        }
+    };
+    size.max(1)
+}
+
+/// The size of a batch before the first is measured. What was measured in earlier jobs may be
+/// wrong for this one, so what is sent on its word is little of the job and of little time.
+fn first_batch(job: &Job, fair: usize) -> usize {
+    job.expected_time().map_or(FIRST_BATCH, |time| (fair / 8).min(items_in(LEAST, time)))
+}
+
+fn items_in(span: Duration, item_time: u64) -> usize {
+    usize::try_from(span.as_nanos() as u64 / item_time).unwrap_or(usize::MAX)
 }
 
 impl Inner {

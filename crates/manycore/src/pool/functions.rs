@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use crate::memory::{Descriptor, WeakDescriptor};
-use crate::primitive::fixed::AtomicU64;
+use crate::primitive::AtomicU64;
 
 /// More functions than this are kept only while jobs use them.
 const KEPT: usize = 64;
@@ -15,9 +15,16 @@ pub struct Function {
     pub(super) number: u32,
     pub(super) body: Arc<[u8]>,
     pub(super) descriptors: Vec<Descriptor>,
-    /// How long its calls take that are jobs of their own: running mean in nanoseconds, 0 before
-    /// the first.
-    pub(super) call_time: Arc<AtomicU64>,
+    pub(super) times: Arc<Times>,
+}
+
+/// How long a function takes, in nanoseconds; 0 if that is not known.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    /// A call that is a job of its own: a running mean.
+    pub(super) call: AtomicU64,
+    /// An item of the last job that sized its tasks itself.
+    pub(super) item: AtomicU64,
 }
 
 /// All functions that workers may know, by content.
@@ -35,7 +42,7 @@ struct Entry {
     /// Of those who use it. It has the descriptors, so nobody else keeps them open.
     function: Weak<Function>,
     descriptors: Vec<WeakDescriptor>,
-    call_time: Arc<AtomicU64>,
+    times: Arc<Times>,
     used: u64,
 }
 
@@ -60,7 +67,7 @@ impl Functions {
             number: function.number,
             function: Weak::new(),
             descriptors: descriptors.iter().map(Descriptor::downgrade).collect(),
-            call_time: Arc::clone(&function.call_time),
+            times: Arc::clone(&function.times),
             used: 0,
         });
         entry.function = Arc::downgrade(&function);
@@ -71,12 +78,12 @@ impl Functions {
     /// A function that nobody uses now, under the number that it had before.
     fn make(&mut self, body: &[u8], descriptors: &[Descriptor]) -> Arc<Function> {
         let known = self.by_body.get_key_value(body);
-        let (number, body, call_time) = match known {
-            Some((body, it)) => (it.number, Arc::clone(body), Arc::clone(&it.call_time)),
+        let (number, body, times) = match known {
+            Some((body, entry)) => (entry.number, Arc::clone(body), Arc::clone(&entry.times)),
             None => (self.last + 1, body.into(), Arc::default()),
         };
         self.last = self.last.max(number);
-        Arc::new(Function { number, body, descriptors: descriptors.to_vec(), call_time })
+        Arc::new(Function { number, body, descriptors: descriptors.to_vec(), times })
     }
 
     /// Descriptors have ended: some functions may be of no use any more.

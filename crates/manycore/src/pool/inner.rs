@@ -122,7 +122,8 @@ impl State {
     /// Stores an outcome, and sees to the job if that was its last.
     pub(super) fn settle(&mut self, unit: &Unit, outcome: Outcome) {
         self.stir(&unit.job);
-        let settled = Settled { index: unit.index, items: unit.items, outcome };
+        let Unit { index, items, first_item, .. } = *unit;
+        let settled = Settled { index, items, first_item, outcome };
         if unit.job.settle(settled) {
             self.complete(&unit.job);
         }

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::functions::Function;
+use super::functions::{Function, Times};
 use super::{Lost, Source};
 use crate::channel::Message;
-use crate::primitive::{AtomicBool, Ordering, fixed};
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, fixed};
 
 /// How a task ended.
 #[derive(Debug)]
@@ -29,8 +29,10 @@ pub enum Outcome {
 pub struct Settled {
     /// Which task of the job, from 0.
     pub index: u64,
-    /// How many items the task had.
+    /// How many items the task had, and the number of the first of them.
     pub items: usize,
+    /// Counted from 0 over the job; for a call, over the pool's calls.
+    pub first_item: u64,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -65,10 +67,19 @@ pub(super) struct Job {
     /// Its tasks wait here and not with a worker: each is wanted as soon as it can be had, and
     /// until then somebody may cancel it.
     pub(super) waits_here: bool,
-    /// Running mean of a task's time, and of an item's; in nanoseconds, 0 before the first. Calls
-    /// of the same function share the first.
-    pub(super) task_time: Arc<fixed::AtomicU64>,
-    pub(super) item_time: fixed::AtomicU64,
+    /// What is known of its function's times.
+    times: Arc<Times>,
+    kind: JobKind,
+    /// Running mean of a task's time, in nanoseconds; 0 before the first. A call has that of its
+    /// function.
+    task_time: AtomicU64,
+    /// Time and number of the items measured so far, of which older ones count less.
+    ran: AtomicU64,
+    measured: AtomicU64,
+    /// The items of the largest task that was measured.
+    largest: AtomicU64,
+    /// What earlier jobs of the function have found for an item; 0 if nothing.
+    expected: u64,
     /// Set once everything is settled and the callback has run.
     complete: AtomicBool,
     /// A worker has the task that was placed last. Read without the pool's lock: a hint.
@@ -81,6 +92,17 @@ pub(super) struct Job {
     pulling: AtomicBool,
     /// Something has happened to the job since the pool's lock was taken.
     stirred: AtomicBool,
+}
+
+/// Where a job's tasks come from, as far as their times are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JobKind {
+    /// One task with one item.
+    Call,
+    /// Tasks that are sized by the time of their items.
+    Sized,
+    /// Tasks as the caller made them.
+    Chunked,
 }
 
 struct JobState {
@@ -118,6 +140,11 @@ impl Job {
         open: bool,
         options: JobOptions,
     ) -> Self {
+        let kind = match (&source, open, options.chunk) {
+            (None, false, _) => JobKind::Call,
+            (Some(_), _, None) => JobKind::Sized,
+            _ => JobKind::Chunked,
+        };
         let state = JobState {
             made: 0,
             items: 0,
@@ -128,8 +155,6 @@ impl Job {
             callback: options.callback,
             function: Some(Arc::clone(function)),
         };
-        let is_call = source.is_none() && !open;
-        let task_time = if is_call { Arc::clone(&function.call_time) } else { Arc::default() };
         Self {
             // Relaxed: only that no two are the same matters.
             number: JOBS.fetch_add(1, Ordering::Relaxed),
@@ -138,8 +163,13 @@ impl Job {
             chunk: options.chunk,
             urgent: options.urgent || state.armed,
             waits_here: options.urgent,
-            task_time,
-            item_time: fixed::AtomicU64::new(0),
+            times: Arc::clone(&function.times),
+            kind,
+            task_time: AtomicU64::new(0),
+            ran: AtomicU64::new(0),
+            measured: AtomicU64::new(0),
+            largest: AtomicU64::new(0),
+            expected: function.times.item.load(Ordering::Relaxed),
             complete: AtomicBool::new(false),
             sent: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -287,16 +317,67 @@ impl Job {
         self.lock().unsettled
     }
 
-    /// Takes note of how long a task ran.
+    /// Takes note of how long a task ran. What a task costs besides its items is in there too, so
+    /// large tasks say more about an item than small ones, and count for more.
     pub(super) fn measure(&self, nanoseconds: u64, items: usize) {
-        mean(&self.task_time, nanoseconds);
-        mean(&self.item_time, nanoseconds / items.max(1) as u64);
+        let items = items as u64;
+        mean(self.own_task_time(), nanoseconds);
+        add(&self.ran, nanoseconds);
+        add(&self.measured, items.saturating_mul(FINE));
+        if items > self.largest() {
+            self.largest.store(items, Ordering::Relaxed);
+        }
+        if let (JobKind::Sized, Some(time)) = (self.kind, self.item_time()) {
+            self.times.item.store(time, Ordering::Relaxed);
+        }
     }
+
+    fn own_task_time(&self) -> &AtomicU64 {
+        if self.kind == JobKind::Call { &self.times.call } else { &self.task_time }
+    }
+
+    /// How long a task takes, in nanoseconds; 0 before the first was measured.
+    pub(super) fn task_time(&self) -> u64 {
+        // Relaxed: a hint.
+        self.own_task_time().load(Ordering::Relaxed)
+    }
+
+    /// How long an item takes, in nanoseconds; `None` before the first measurement.
+    pub(super) fn item_time(&self) -> Option<u64> {
+        // Relaxed, here and below: hints.
+        let ran = self.ran.load(Ordering::Relaxed);
+        let ran = ran.saturating_mul(FINE);
+        ran.checked_div(self.measured.load(Ordering::Relaxed)).map(|time| time.max(1))
+    }
+
+    /// Whether the job's tasks are sized by measured time.
+    pub(super) fn sizes_batches(&self) -> bool {
+        self.kind == JobKind::Sized
+    }
+
+    /// How long one took in earlier jobs of the same function.
+    pub(super) fn expected_time(&self) -> Option<u64> {
+        Some(self.expected).filter(|time| *time > 0)
+    }
+
+    /// The items of the largest task that was measured; 0 before.
+    pub(super) fn largest(&self) -> u64 {
+        self.largest.load(Ordering::Relaxed)
+    }
+}
+
+/// Items are summed up in this fraction, so that few of them can fade, too.
+const FINE: u64 = 256;
+
+/// Adds to a sum in which older values count less. As for [`mean`], Relaxed loses nothing.
+fn add(sum: &AtomicU64, value: u64) {
+    let old = sum.load(Ordering::Relaxed);
+    sum.store((old - old / 8).saturating_add(value), Ordering::Relaxed);
 }
 
 /// Moves a running mean towards `value`. Only the thread that holds the pool's lock does this, so
 /// Relaxed loads and stores lose nothing.
-fn mean(mean: &fixed::AtomicU64, value: u64) {
+fn mean(mean: &AtomicU64, value: u64) {
     let old = mean.load(Ordering::Relaxed);
     let new = if old == 0 { value } else { old - old / 8 + value / 8 };
     mean.store(new.max(1), Ordering::Relaxed);
