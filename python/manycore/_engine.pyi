@@ -1,6 +1,6 @@
 """The engine, as Python sees it. For the other modules of this package only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, final
 
 from typing_extensions import Buffer, disjoint_base
@@ -315,14 +315,14 @@ class Pool:
         on_demand: bool = False,
     ) -> Self: ...
     def apply(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]
+        self, function: Callable[..., Any], args: Iterable[Any], kwds: Mapping[str, Any]
     ) -> Any:
         """Calls the function in a worker and waits for the result."""
     def call(
         self,
         function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwds: dict[str, Any],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any],
         callback: Callable[[], None] | None,
     ) -> Job:
         """Starts one call. ``callback`` is called when it has its outcome."""

@@ -182,7 +182,7 @@ class Pool(_original.Pool):
     ) -> _T:
         """Returns ``func(*args, **kwds)``, called in a worker."""
         self._check_running()
-        result: _T = self._engine.apply(func, tuple(args), dict(kwds))
+        result: _T = self._engine.apply(func, args, kwds)
         return result
 
     def apply_async(  # type: ignore[override]
@@ -196,7 +196,10 @@ class Pool(_original.Pool):
         """Starts ``func(*args, **kwds)`` in a worker; the result comes by the returned object."""
         self._check_running()
         result: ApplyResult[_T] = ApplyResult(self, callback, error_callback)
-        result._start(self._engine.call(func, tuple(args), dict(kwds), result._callback()))
+        if result._started is None:
+            result._job = self._engine.call(func, args, kwds, None)
+        else:
+            result._start(self._engine.call(func, args, kwds, result._finish))
         return result
 
     def map(
@@ -398,6 +401,9 @@ class ApplyResult(Generic[_T]):
     """The outcome of one call, when it is there."""
 
     _job: _engine.Job
+    _on_success: Callable[[_T], object] | None = None
+    _on_error: Callable[[BaseException], object] | None = None
+    _started: threading.Event | None = None
 
     def __init__(
         self,
@@ -407,9 +413,10 @@ class ApplyResult(Generic[_T]):
     ) -> None:
         # The pool lives as long as somebody may want this outcome.
         self._pool = pool
-        self._on_success = callback
-        self._on_error = error_callback
-        self._started = threading.Event() if callback or error_callback else None
+        if callback or error_callback:
+            self._on_success = callback
+            self._on_error = error_callback
+            self._started = threading.Event()
 
     def _callback(self) -> Callable[[], None] | None:
         return self._finish if self._started else None
@@ -463,10 +470,11 @@ class ApplyResult(Generic[_T]):
             TimeoutError: It was not there within ``timeout`` seconds.
             WorkerDied: The worker died while it ran the call.
         """
-        if not self._job.wait(timeout):
+        job = self._job
+        if not (job.ready() or job.wait(timeout)):
             raise TimeoutError
         self._pool = None
-        value: _T = self._job.value()
+        value: _T = job.value()
         return value
 
     __class_getitem__: Any = classmethod(GenericAlias)

@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use pyo3::sync::{MutexExt, OnceLockExt, PyOnceLock};
 use pyo3::types::{PyDict, PyList, PyRange, PySlice, PyTuple};
 
+use crate::arguments::{Args, Kwds};
 use crate::by_value::Peer;
 use crate::error::{
     EngineError, PoolBroken, ProcessError, TimeoutError, WorkerDied, deadline, wait,
@@ -100,10 +101,10 @@ impl Pool {
         &self,
         py: Python<'_>,
         function: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwds: &Bound<'_, PyDict>,
+        args: Args<'_>,
+        kwds: Kwds<'_>,
     ) -> PyResult<Py<PyAny>> {
-        let handle = self.send_call(function, args, kwds, JobOptions::default());
+        let handle = self.send_call(function, &args.0, &kwds.0, JobOptions::default());
         let handle = handle.map_err(Unsent::into_error)?;
         wait(py, None, |deadline| handle.wait(deadline))?;
         let mut interrupt = None;
@@ -115,12 +116,12 @@ impl Pool {
     fn call(
         &self,
         function: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwds: &Bound<'_, PyDict>,
+        args: Args<'_>,
+        kwds: Kwds<'_>,
         callback: Option<Py<PyAny>>,
     ) -> PyResult<Job> {
         let options = JobOptions { callback: callback.map(run_callback), ..JobOptions::default() };
-        self.start_call(function, args, kwds, options)
+        self.start_call(function, &args.0, &kwds.0, options)
     }
 
     /// Starts one call for an executor, whose futures are looked at in their own time.

@@ -114,12 +114,45 @@ struct JobState {
     /// No more tasks will be made.
     input_ended: bool,
     /// Outcomes not yet taken, in the order of their arrival.
-    settled: VecDeque<Settled>,
+    settled: Outcomes,
     callback: Option<Callback>,
     /// It has a callback, or had one.
     armed: bool,
     /// Until every task is settled: it keeps descriptors open.
     function: Option<Arc<Function>>,
+}
+
+/// Outcomes in the order in which they came. Most jobs have one, for which nothing is allocated.
+#[derive(Default)]
+struct Outcomes {
+    first: Option<Settled>,
+    rest: VecDeque<Settled>,
+}
+
+impl Outcomes {
+    fn push(&mut self, settled: Settled) {
+        if self.is_empty() {
+            self.first = Some(settled);
+        } else {
+            self.rest.push_back(settled);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Settled> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
+    fn first(&self) -> Option<&Settled> {
+        self.first.as_ref().or_else(|| self.rest.front())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first().is_none()
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = Settled> {
+        self.first.take().into_iter().chain(self.rest.drain(..))
+    }
 }
 
 impl JobState {
@@ -150,7 +183,7 @@ impl Job {
             items: 0,
             unsettled: 0,
             input_ended: false,
-            settled: VecDeque::new(),
+            settled: Outcomes::default(),
             armed: options.callback.is_some(),
             callback: options.callback,
             function: Some(Arc::clone(function)),
@@ -209,7 +242,7 @@ impl Job {
     /// Stores an outcome; true if the job is complete but for its callback.
     pub(super) fn settle(&self, settled: Settled) -> bool {
         let mut state = self.lock();
-        state.settled.push_back(settled);
+        state.settled.push(settled);
         state.unsettled -= 1;
         state.is_over()
     }
@@ -285,7 +318,7 @@ impl Job {
     /// Whether the first outcome that was not taken is that the task was cancelled.
     pub(super) fn is_cancelled(&self) -> bool {
         let state = self.lock();
-        let first = state.settled.front().map(|settled| &settled.outcome);
+        let first = state.settled.first().map(|settled| &settled.outcome);
         matches!(first, Some(Outcome::Lost(Lost::Cancelled)))
     }
 
@@ -304,11 +337,11 @@ impl Job {
     }
 
     pub(super) fn take_settled(&self) -> Option<Settled> {
-        self.lock().settled.pop_front()
+        self.lock().settled.pop()
     }
 
     pub(super) fn take_all(&self) -> Vec<Settled> {
-        let mut all: Vec<_> = self.lock().settled.drain(..).collect();
+        let mut all: Vec<_> = self.lock().settled.drain().collect();
         all.sort_unstable_by_key(|settled| settled.index);
         all
     }
