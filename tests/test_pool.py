@@ -28,6 +28,10 @@ def pid_of(_):
     return os.getpid()
 
 
+def wait_for(event):
+    return event is not None and event.wait()
+
+
 def fail_at_three(x):
     if x == 3:
         raise ArithmeticError("three")
@@ -182,6 +186,33 @@ def test_imap_next(pool):
     with pytest.raises(manycore.TimeoutError):
         slow.next(timeout=0.01)
     assert slow.next(timeout=30) is None
+
+
+def test_a_long_task_holds_nothing_back(ctx, pool):
+    # Each worker is given several short tasks ahead; without end is what is behind this one.
+    pool.map(wait_for, [None] * 100, chunksize=1)
+    released = ctx.Event()
+    results = pool.imap_unordered(wait_for, [None] * 300 + [released] + [None] * 300)
+    assert not any(next(results) for _ in range(600))
+    released.set()
+    assert list(results) == [True]
+
+
+def test_a_long_call_holds_nothing_back(ctx, pool):
+    for _ in range(100):
+        pool.apply(wait_for, (None,))
+    released = ctx.Event()
+    ended = threading.Semaphore(0)
+    # With a callback nobody needs to wait: then it is the pool's own thread that has to see it.
+    calls = [
+        pool.apply_async(wait_for, (x,), callback=lambda _: ended.release())
+        for x in [None] * 300 + [released] + [None] * 300
+    ]
+    for _ in range(600):
+        assert ended.acquire(timeout=60)
+    assert not calls[300].ready()
+    released.set()
+    assert [call.get() for call in calls] == [False] * 300 + [True] + [False] * 300
 
 
 def test_an_iterator_may_wait_for_the_results(pool):
