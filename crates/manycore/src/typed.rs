@@ -337,8 +337,8 @@ fn work(seat: Seat) -> Result<()> {
     loop {
         match worker.try_next()? {
             None => retry(|| worker.wait())?,
-            Some(Order::Define { function, body }) => {
-                functions.insert(function, body.body().to_vec());
+            Some(Order::Define { function, definition }) => {
+                functions.insert(function, definition.open()?.body().to_vec());
             }
             Some(Order::Forget { function }) => drop(functions.remove(&function)),
             Some(Order::Run(task)) => {

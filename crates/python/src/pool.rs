@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use manycore::channel::Message;
+use manycore::channel::{Message, Payload};
 use manycore::pool::{
     Batch, Encoded, FaceError, Function, JobHandle, JobOptions, Lost, Outcome, RawPool, Seat,
     Settings, Settled, Source, Spawner,
@@ -210,6 +210,11 @@ impl Pool {
         self.raw.pids()
     }
 
+    /// How many bytes the present workers were sent, as tasks and functions.
+    fn bytes_sent(&self) -> u64 {
+        self.raw.bytes_sent()
+    }
+
     /// The last function may know this pool, and so may what the workers are known to have.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.peer.traverse(&visit)?;
@@ -225,16 +230,22 @@ impl Pool {
         if let Some(known) = self.last_function(function) {
             return Ok((known, mode.to_tag() | BY_NAME));
         }
-        let pickled = self.peer.dump_function(function)?;
-        let by_name = pickled.is_name && is_by_name(function);
-        let interned = self.raw.function_with(&pickled.bytes, &pickled.descriptors);
-        let interned = interned.map_err(EngineError)?;
+        let (pickled, by_reference) = self.peer.dump_once(function)?;
+        let by_name = by_reference && is_by_name(function);
+        let interned = self.intern(function.py(), &pickled).map_err(EngineError)?;
         if by_name {
             let last = (function.clone().unbind(), Arc::clone(&interned));
             // What was there is dropped after the lock: that may run Python code.
             let _before = self.lock_last().replace(last);
         }
         Ok((interned, mode.to_tag() | if by_name { BY_NAME } else { 0 }))
+    }
+
+    fn intern(&self, py: Python<'_>, pickled: &Pickled) -> manycore::Result<Arc<Function>> {
+        let intern = |payload: &Payload<'_>| self.raw.function_of(payload);
+        pickled.with(|payload| {
+            if pickled.is_long() { py.detach(|| intern(payload)) } else { intern(payload) }
+        })
     }
 
     fn last_function(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Function>> {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 
-use manycore::channel::{Message, Payload, Received};
-use manycore::pool::{Order, Seat, Task, Worker};
+use manycore::channel::Payload;
+use manycore::pool::{Definition, Order, Seat, Task, Worker};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::error::EngineError;
 use crate::unchecked::take_fd;
-use crate::{by_value, pickle};
+use crate::{by_value, pickle, shared};
 
 /// How a task's payload is to be understood.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,8 +93,7 @@ struct Serving<'a, 'py> {
 
 /// A function as it came, and as an object once it was needed.
 struct Function {
-    body: Py<PyBytes>,
-    descriptors: Vec<Received>,
+    definition: Definition,
     object: Option<(u64, Py<PyAny>)>,
 }
 
@@ -105,7 +104,11 @@ impl Function {
         {
             return Ok(object.clone_ref(py));
         }
-        let object = pickle::load_bytes(py, self.body.bind(py), &self.descriptors)?;
+        // That of the call before goes first: both may be large.
+        self.object = None;
+        let message = self.definition.open().map_err(EngineError)?;
+        let object = shared::in_partial(pickle::load_and_keep(py, &message)?.into_bound(py))?;
+        let object = object.unbind();
         self.object = Some((task.job, object.clone_ref(py)));
         Ok(object)
     }
@@ -116,18 +119,14 @@ impl<'py> Serving<'_, 'py> {
         loop {
             match self.worker.try_next().map_err(EngineError)? {
                 None => self.wait(py)?,
-                Some(Order::Define { function, body }) => self.define(py, function, &body),
+                Some(Order::Define { function, definition }) => {
+                    self.functions.insert(function, Function { definition, object: None });
+                }
                 Some(Order::Forget { function }) => drop(self.functions.remove(&function)),
                 Some(Order::Run(task)) => self.run(py, &task)?,
                 Some(Order::Exit) => return Ok(()),
             }
         }
-    }
-
-    fn define(&mut self, py: Python<'_>, function: u32, body: &Message) {
-        let descriptors = body.descriptors().to_vec();
-        let body = PyBytes::new(py, &body.body().to_vec()).unbind();
-        self.functions.insert(function, Function { body, descriptors, object: None });
     }
 
     /// Waits for an order. Ctrl-C is the parent's business: here, between two tasks, it is
@@ -169,18 +168,18 @@ impl<'py> Serving<'_, 'py> {
             pyo3::exceptions::PyRuntimeError::new_err("the pool sent no function for the task")
         })?;
         let function = function.get(py, task)?.into_bound(py);
-        let argument = pickle::load(py, &task.body)?.into_bound(py);
+        let argument = pickle::load_and_keep(py, &task.body)?.into_bound(py);
         match Mode::from_tag(task.body.tag()) {
-            Mode::Item => function.call1((argument,)),
-            Mode::Args => function.call1(argument.cast_into::<PyTuple>()?),
+            Mode::Item => function.call1((shared::object(argument)?,)),
+            Mode::Args => function.call1(shared::in_tuple(argument.cast_into::<PyTuple>()?)?),
             Mode::Call => {
                 let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = argument.extract()?;
-                function.call(args, Some(&kwds))
+                function.call(shared::in_tuple(args)?, Some(&shared::in_dict(kwds)?))
             }
-            Mode::Map => self.call_each(&argument, |item| function.call1((item,))),
+            Mode::Map => self.call_each(&argument, |item| function.call1((shared::object(item)?,))),
             Mode::Starmap => self.call_each(&argument, |item| {
                 let args = PyTuple::new(py, item.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
-                function.call1(args)
+                function.call1(shared::in_tuple(args)?)
             }),
         }
     }

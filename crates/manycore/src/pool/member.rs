@@ -138,10 +138,7 @@ impl Member {
     /// Makes a job's function known to the worker; false if there is no room now.
     fn define(&mut self, job: &Job) -> Result<bool> {
         let function = job.function().ok_or_else(|| Error::misuse("the job has ended"))?;
-        let head = Head { function: function.number, ..Head::new(Kind::Define) };
-        let descriptors = &function.descriptors;
-        let payload = Payload { body: &[&function.body], descriptors, ..Payload::default() };
-        let sent = self.end.send(head, &payload)?;
+        let sent = function.define(|head, payload| self.end.send(head, payload))?;
         if sent {
             self.known.insert(function.number);
         }

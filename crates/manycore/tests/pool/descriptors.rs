@@ -94,7 +94,7 @@ fn a_function_has_descriptors() {
         let name = format!("count-in {id} {offset}");
         let descriptors = [descriptor];
         for _ in 0..200 {
-            let function = pool.raw.function_with(name.as_bytes(), &descriptors).unwrap();
+            let function = pool.function_with(name.as_bytes(), &descriptors);
             let job = pool.raw.call(function, &Payload::default(), JobOptions::default()).unwrap();
             job.wait(None).unwrap();
         }
@@ -111,7 +111,7 @@ fn an_outcome_keeps_nothing_open() {
             .map(|n| {
                 let (reader, writer) = pipe();
                 let name = [b"echo ", writer.id().to_string().as_bytes()].concat();
-                let function = pool.raw.function_with(&name, &[writer]).unwrap();
+                let function = pool.function_with(&name, &[writer]);
                 let payload = Payload { body: &[&[n]], ..Payload::default() };
                 (reader, pool.raw.call(function, &payload, JobOptions::default()).unwrap())
             })
@@ -148,7 +148,7 @@ fn an_idle_worker_lets_go_of_what_has_ended() {
             let place = [descriptor.id(), offset as u64].map(u64::to_le_bytes).concat();
             if in_function {
                 let name = format!("count-in {} {offset}", descriptor.id());
-                let function = pool.raw.function_with(name.as_bytes(), &[descriptor]).unwrap();
+                let function = pool.function_with(name.as_bytes(), &[descriptor]);
                 let job = pool.raw.call(function, &Payload::default(), JobOptions::default());
                 result(&job.unwrap());
             } else {

@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
@@ -12,7 +14,7 @@ use crate::{Error, Result};
 /// Makes an anonymous shared-memory file of `len` zero bytes whose size can no longer change.
 pub(crate) fn create(len: usize) -> Result<OwnedFd> {
     let fd = create_growing()?;
-    ftruncate(&fd, len as u64).map_err(|e| Error::os("set the size of shared memory", e))?;
+    set_len(&fd, len)?;
     fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
         .map_err(|e| Error::os("seal shared memory", e))?;
     Ok(fd)
@@ -24,6 +26,24 @@ pub(crate) fn create_growing() -> Result<OwnedFd> {
         .map_err(|e| Error::os("create shared memory", e))
 }
 
+/// Sets the size; new bytes are zero.
+pub(crate) fn set_len(fd: impl AsFd, len: usize) -> Result<()> {
+    ftruncate(fd, len as u64).map_err(|e| Error::os("set the size of shared memory", e))
+}
+
+/// Makes sure that the file never changes again. Nobody may have it mapped, but by [`map_private`].
+pub(crate) fn seal(fd: impl AsFd) -> Result<()> {
+    fcntl_add_seals(fd, UNCHANGEABLE | SealFlags::SEAL)
+        .map_err(|e| Error::os("seal shared memory", e))
+}
+
+const UNCHANGEABLE: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// Whether the file is one that [`seal`] was called for.
+pub(crate) fn is_sealed(fd: impl AsFd) -> bool {
+    fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(UNCHANGEABLE))
+}
+
 /// The size in bytes of the file behind `fd`.
 pub(crate) fn len(fd: BorrowedFd<'_>) -> Result<usize> {
     let stat = fstat(fd).map_err(|e| Error::os("look at shared memory", e))?;
@@ -32,6 +52,16 @@ pub(crate) fn len(fd: BorrowedFd<'_>) -> Result<usize> {
 
 /// Maps `len` bytes of `fd`, readable and writable, shared with everybody who maps it.
 pub(crate) fn map(fd: impl AsFd, len: usize) -> Result<NonNull<u8>> {
+    map_as(fd, len, MapFlags::SHARED)
+}
+
+/// As [`map`], but what is written stays in this mapping: the kernel copies a page when it is first
+/// written to.
+pub(crate) fn map_private(fd: impl AsFd, len: usize) -> Result<NonNull<u8>> {
+    map_as(fd, len, MapFlags::PRIVATE)
+}
+
+fn map_as(fd: impl AsFd, len: usize, kind: MapFlags) -> Result<NonNull<u8>> {
     // SAFETY: a null hint lets the kernel choose an address range that nothing else uses, so no
     // memory of this program changes.
     let address = unsafe {
@@ -39,7 +69,7 @@ pub(crate) fn map(fd: impl AsFd, len: usize) -> Result<NonNull<u8>> {
             ptr::null_mut(),
             len,
             ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED | MapFlags::NORESERVE,
+            kind | MapFlags::NORESERVE,
             fd,
             0,
         )
@@ -48,11 +78,11 @@ pub(crate) fn map(fd: impl AsFd, len: usize) -> Result<NonNull<u8>> {
     NonNull::new(address.cast()).ok_or_else(|| Error::corrupt("the address of shared memory"))
 }
 
-/// Ends a mapping made by [`map`].
+/// Ends a mapping made by [`map`] or [`map_private`].
 ///
 /// # Safety
 ///
-/// `address` and `len` are those of a mapping made by [`map`], and nothing uses it any more.
+/// `address` and `len` are those of such a mapping, and nothing uses it any more.
 pub(crate) unsafe fn unmap(address: NonNull<u8>, len: usize) {
     // SAFETY: the caller promises that the range is a mapping of ours that nothing uses.
     let result = unsafe { munmap(address.as_ptr().cast(), len) };
