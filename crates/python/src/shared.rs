@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore::channel::SealedMessage;
 use manycore::memory::Descriptor;
@@ -24,8 +25,9 @@ use crate::unchecked::borrow_fd;
 #[pyclass(frozen, generic, weakref, module = "manycore", name = "Shared")]
 pub(crate) struct Shared {
     message: SealedMessage,
-    /// The object, from the first time on that somebody wants it.
-    object: OnceLock<Py<PyAny>>,
+    /// The object, from the first time on that somebody wants it, and the process that made it: a
+    /// forked child makes its own, as other children do.
+    object: Mutex<Option<(u32, Py<PyAny>)>>,
 }
 
 /// Those of this process, by what tells their memory from all other.
@@ -40,13 +42,24 @@ static ANY: AtomicBool = AtomicBool::new(false);
 impl Shared {
     /// The object. Each process makes it once, and may write to its copy.
     fn get(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if let Some(object) = self.object.get() {
+        let pid = process::id();
+        if let Some((_, object)) = locked(&self.object).as_ref().filter(|(owner, _)| *owner == pid)
+        {
             return Ok(object.clone_ref(py));
         }
         let message = self.message.open().map_err(EngineError)?;
         let object = pickle::load(py, &message)?;
-        // Nobody waits for another thread here: two may make it, and one is the object.
-        Ok(self.object.get_or_init(|| object).clone_ref(py))
+        // Nobody waits for another thread here: two may make it, and the first is the object.
+        let mut place = locked(&self.object);
+        if let Some((_, first)) = place.as_ref().filter(|(owner, _)| *owner == pid) {
+            let first = first.clone_ref(py);
+            drop(place);
+            return Ok(first);
+        }
+        let before = place.replace((pid, object.clone_ref(py)));
+        drop(place);
+        drop(before);
+        Ok(object)
     }
 
     /// How much memory it takes, once for all processes.
@@ -85,7 +98,10 @@ impl Shared {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.object.get().map_or(Ok(()), |object| visit.call(object))
+        match self.object.try_lock().ok().as_deref() {
+            Some(Some((_, object))) => visit.call(object),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -106,7 +122,7 @@ impl Shared {
     }
 
     fn new(py: Python<'_>, message: SealedMessage, identity: (u64, u64)) -> PyResult<Py<Self>> {
-        let shared = Bound::new(py, Self { message, object: OnceLock::new() })?;
+        let shared = Bound::new(py, Self { message, object: Mutex::new(None) })?;
         let reference = PyWeakrefReference::new(shared.as_any())?.unbind();
         // What was there for other memory is dropped after the lock.
         let _before = known().get_or_insert_default().insert(identity, reference);
@@ -126,9 +142,13 @@ impl Drop for Shared {
     }
 }
 
-/// Held for moments, with the GIL, and never while Python code runs.
 fn known() -> MutexGuard<'static, Option<Known>> {
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+    locked(&KNOWN)
+}
+
+/// For moments, with the GIL, and never while Python code runs.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Pickles an object into memory that all processes share; `peer` is what they have by name.

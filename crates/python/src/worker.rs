@@ -1,6 +1,6 @@
 //! The life of a pool worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 
 use manycore::channel::Payload;
@@ -72,7 +72,7 @@ pub(crate) fn serve_pool(
     let fds = [take_fd(link)?, take_fd(socket)?, take_fd(hall)?];
     let worker = Worker::new(Seat::from_fds(fds)).map_err(EngineError)?;
     let hooks = Hooks { report, unsendable };
-    let mut serving = Serving { worker, functions: HashMap::new(), hooks };
+    let mut serving = Serving { worker, functions: HashMap::new(), large: VecDeque::new(), hooks };
     if let Err(error) = prepare.call0() {
         return serving.refuse(py, error);
     }
@@ -88,6 +88,8 @@ struct Hooks<'a, 'py> {
 struct Serving<'a, 'py> {
     worker: Worker,
     functions: HashMap<u32, Function>,
+    /// The large functions of which there is an object, the one that was made last at the end.
+    large: VecDeque<u32>,
     hooks: Hooks<'a, 'py>,
 }
 
@@ -97,13 +99,18 @@ struct Function {
     object: Option<(u64, Py<PyAny>)>,
 }
 
+/// So many objects of large functions are kept: calls of two may take turns.
+const LARGE_OBJECTS: usize = 2;
+
 impl Function {
-    fn get(&mut self, py: Python<'_>, task: &Task) -> PyResult<Py<PyAny>> {
-        if let Some((job, object)) = &self.object
-            && (*job == task.job || task.body.tag() & BY_NAME != 0)
-        {
-            return Ok(object.clone_ref(py));
-        }
+    /// The object, if it is there and as fresh as the task needs it.
+    fn known(&self, py: Python<'_>, task: &Task) -> Option<Py<PyAny>> {
+        let (job, object) = self.object.as_ref()?;
+        let fits = *job == task.job || task.body.tag() & BY_NAME != 0;
+        fits.then(|| object.clone_ref(py))
+    }
+
+    fn make(&mut self, py: Python<'_>, task: &Task) -> PyResult<Py<PyAny>> {
         // That of the call before goes first: both may be large.
         self.object = None;
         let message = self.definition.open().map_err(EngineError)?;
@@ -162,12 +169,35 @@ impl<'py> Serving<'_, 'py> {
         }
     }
 
-    fn call(&mut self, py: Python<'py>, task: &Task) -> PyResult<Bound<'py, PyAny>> {
+    fn function(&mut self, py: Python<'py>, task: &Task) -> PyResult<Py<PyAny>> {
         let function = self.functions.get_mut(&task.function);
         let function = function.ok_or_else(|| {
             pyo3::exceptions::PyRuntimeError::new_err("the pool sent no function for the task")
         })?;
-        let function = function.get(py, task)?.into_bound(py);
+        if let Some(known) = function.known(py, task) {
+            return Ok(known);
+        }
+        let object = function.make(py, task)?;
+        if function.definition.is_large() {
+            self.note_large(task.function);
+        }
+        Ok(object)
+    }
+
+    /// Lets go of objects that jobs before have left: each may have written to all its memory.
+    fn note_large(&mut self, number: u32) {
+        self.large.retain(|other| *other != number);
+        self.large.push_back(number);
+        if self.large.len() > LARGE_OBJECTS
+            && let Some(oldest) = self.large.pop_front()
+            && let Some(function) = self.functions.get_mut(&oldest)
+        {
+            function.object = None;
+        }
+    }
+
+    fn call(&mut self, py: Python<'py>, task: &Task) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function(py, task)?.into_bound(py);
         let argument = pickle::load_and_keep(py, &task.body)?.into_bound(py);
         match Mode::from_tag(task.body.tag()) {
             Mode::Item => function.call1((shared::object(argument)?,)),

@@ -80,6 +80,12 @@ impl Definition {
         Ok(Self { message, sealed })
     }
 
+    /// Whether it lies in memory that all workers share.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.sealed.is_some()
+    }
+
     /// The function in the face's encoding. The bytes of a large one are new each time, and belong
     /// to the caller.
     ///

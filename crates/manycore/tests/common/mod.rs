@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use manycore::StartMethod;
 use manycore::channel::{Message, Payload};
-use manycore::memory::Block;
+use manycore::memory::{Block, Descriptor};
 use manycore::pool::{
     FaceError, Function, JobHandle, JobOptions, Order, Outcome, RawPool, Seat, Settings, Settled,
     Spawner, Task, Worker,
