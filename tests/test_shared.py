@@ -3,6 +3,7 @@
 import copy
 import functools
 import gc
+import mmap
 import multiprocessing.resource_sharer
 import os
 import pickle
@@ -19,6 +20,9 @@ import pytest
 from manycore.futures import ProcessPoolExecutor
 
 MANY = 8 << 20
+
+# The module has it from Python 3.13 on.
+MAP_NORESERVE = 0x4000
 
 
 @pytest.fixture
@@ -425,3 +429,29 @@ def test_functions_that_change_do_not_pile_up(ctx):
         while large_memory(pid) > 3 + 2:
             time.sleep(0.01)
     pool.join()
+
+
+def endless():
+    """An array that is far larger than any memory; its pages do not exist."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    return np.frombuffer(mmap.mmap(-1, 1 << 42, flags=flags), "u1")
+
+
+NO_MEMORY = r"no memory for .*: 4\.0 TiB are needed, .* of the .* are left"
+
+
+def test_want_of_memory_is_an_error(pool):
+    array = endless()
+    for call in (
+        lambda: manycore.shared(array),
+        lambda: pool.apply(len, (array,)),
+        lambda: pool.apply_async(len, (array,)).get(),
+        lambda: pool.map(len, [array]),
+        lambda: list(pool.imap(len, iter([array]))),
+        lambda: pool.map(partial(look_up, array), range(3)),
+        lambda: pool.apply(endless),
+    ):
+        with pytest.raises(MemoryError, match=NO_MEMORY):
+            call()
+    assert pool.map(abs, range(5)) == list(range(5))
+    assert pool.apply(np.ones, (MANY,)).sum() == MANY

@@ -157,16 +157,20 @@ impl<'py> Serving<'_, 'py> {
 
     fn run(&mut self, py: Python<'py>, task: &Task) -> PyResult<()> {
         let outcome = self.call(py, task).and_then(|result| self.encode(&result));
+        let outcome = outcome.and_then(|pickled| {
+            until_done(py, || pickled.with(|payload| self.worker.reply(task, false, 0, payload)))
+        });
         match outcome {
-            Ok(pickled) => until_done(py, || {
-                pickled.with(|payload| self.worker.reply(task, false, 0, payload))
-            }),
-            Err(error) => {
-                let report = self.report(error, py)?;
-                let payload = Payload { body: &[report.as_bytes()], ..Payload::default() };
-                until_done(py, || self.worker.reply(task, true, 0, &payload))
-            }
+            // There was no memory for a large result, but there is some for the reason.
+            Err(error) => self.raise(py, task, error),
+            Ok(()) => Ok(()),
         }
+    }
+
+    fn raise(&mut self, py: Python<'py>, task: &Task, error: PyErr) -> PyResult<()> {
+        let report = self.report(error, py)?;
+        let payload = Payload { body: &[report.as_bytes()], ..Payload::default() };
+        until_done(py, || self.worker.reply(task, true, 0, &payload))
     }
 
     fn function(&mut self, py: Python<'py>, task: &Task) -> PyResult<Py<PyAny>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::descriptors::Received;
 use super::slab::Lease;
 use crate::memory::{Descriptor, PrivateCopy};
+use crate::sys::memory::check_room;
 use crate::{Error, Result};
 
 /// Buffers begin at multiples of this within a message.
@@ -49,14 +50,28 @@ impl Payload<'_> {
     }
 
     /// Copies everything, for a message that has to wait.
-    #[must_use]
-    pub fn to_owned(&self) -> OwnedPayload {
-        OwnedPayload {
-            body: self.body.concat(),
-            buffers: self.buffers.iter().map(|buffer| buffer.to_vec()).collect(),
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for it.
+    pub fn to_owned(&self) -> Result<OwnedPayload> {
+        let buffers = self.buffers.iter().map(|buffer| joined(&[buffer]));
+        Ok(OwnedPayload {
+            body: joined(self.body)?,
+            buffers: buffers.collect::<Result<_>>()?,
             descriptors: self.descriptors.to_vec(),
-        }
+        })
     }
+}
+
+/// A copy of all pieces, one after the other.
+fn joined(pieces: &[&[u8]]) -> Result<Vec<u8>> {
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    let mut bytes = Vec::new();
+    check_room("a task that waits", len)?;
+    bytes.try_reserve_exact(len).map_err(|_| Error::no_memory("a task that waits", len, None))?;
+    pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+    Ok(bytes)
 }
 
 /// A message to send that owns its bytes, and keeps its descriptors open.

@@ -87,6 +87,7 @@ fn write(len: usize, pieces: &[(usize, &[u8])]) -> Result<OwnedFd> {
     if len == 0 {
         return Err(Error::misuse("sealed memory cannot be empty"));
     }
+    sys::check_room("sealed memory", len)?;
     let fd = sys::create_growing()?;
     sys::set_len(&fd, len)?;
     for (offset, bytes) in pieces {

@@ -9,6 +9,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
+use super::room;
 use crate::{Error, Result};
 
 /// Makes an anonymous shared-memory file of `len` zero bytes whose size can no longer change.
@@ -89,18 +90,38 @@ pub(crate) unsafe fn unmap(address: NonNull<u8>, len: usize) {
     debug_assert!(result.is_ok(), "munmap: {result:?}");
 }
 
+const WHAT: &str = "a message";
+
+/// From this size on it is asked how much memory is left. The kernel kills somebody if it has
+/// promised too much; for less than this the question would cost more than it is worth.
+const MUCH: usize = 64 << 20;
+
+/// An error if there are no `len` bytes left for `what`.
+pub(crate) fn check_room(what: &'static str, len: usize) -> Result<()> {
+    if len < MUCH {
+        return Ok(());
+    }
+    match room::narrowest() {
+        Some(room) if room.left < len as u64 => Err(Error::no_memory(what, len, Some(room))),
+        _ => Ok(()),
+    }
+}
+
 /// Gives pages to `len` bytes from `address` on, so that touching them later neither faults one
-/// page at a time nor fails: a shortage of memory is an error here.
+/// page at a time nor fails: a shortage of memory is an error here. The first `before` bytes have
+/// theirs already.
 ///
 /// # Safety
 ///
 /// The range is inside a mapping made by [`map`].
-pub(crate) unsafe fn populate(address: NonNull<u8>, len: usize) -> Result<()> {
+pub(crate) unsafe fn populate(address: NonNull<u8>, before: usize, len: usize) -> Result<()> {
+    check_room(WHAT, len.saturating_sub(before))?;
     // SAFETY: populating changes no byte, and the caller promises a mapping of ours.
     let result = unsafe { madvise(address.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
     match result {
         // INVAL: a kernel before 5.14 does not know the advice; pages come as they are touched.
         Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(Errno::NOMEM) => Err(Error::no_memory(WHAT, len, room::narrowest())),
         Err(error) => Err(Error::os("get memory for a shared buffer", error)),
     }
 }
