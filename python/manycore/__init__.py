@@ -142,9 +142,8 @@ def __getattr__(name: str) -> typing.Any:
 
         return WorkerDied
     if name in ("Shared", "shared"):
-        from . import _shared
-
-        return getattr(_shared, name)
+        module = "._shared" if _choice.HAS_ENGINE else "._without"
+        return getattr(importlib.import_module(module, __name__), name)
     # In the standard library it depends on what was used before whether they are there.
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)

@@ -1,5 +1,6 @@
 //! The typed face: plain functions over serde types.
 
+mod shared;
 mod sharing;
 
 use std::ffi::OsString;
@@ -21,6 +22,8 @@ use crate::process::{
     Child, Command, ForkServer, Forked, Served, exit_at_once, fork, lifeline, serve,
 };
 use crate::{Error, Result};
+
+pub use shared::Shared;
 
 /// How the worker processes of a [`Pool`] come to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,8 +91,8 @@ impl Builder {
 /// Worker processes that run plain functions.
 ///
 /// Inputs and results are copied, but for a [`Block`](crate::memory::Block), which is the same
-/// memory at both ends, and a [`Descriptor`](crate::memory::Descriptor), which is the same open
-/// file.
+/// memory at both ends, a [`Descriptor`](crate::memory::Descriptor), which is the same open file, and
+/// a [`Shared`] value, of which each process has one.
 ///
 /// ```no_run
 /// fn square(x: u64) -> u64 {

@@ -510,9 +510,10 @@ impl Job {
     fn push(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: u64) -> PyResult<()> {
         match self.peer.dump(item) {
             Err(error) => self.handle.push_error(Box::new(error)),
-            Ok(pickled) => {
-                pickled.with(|payload| self.handle.push(payload)).map_err(EngineError)?;
-            }
+            Ok(pickled) => match pickled.with(|payload| self.handle.push(payload)) {
+                Err(error) if error.is_out_of_memory() => self.handle.push_error(Box::new(error)),
+                pushed => pushed.map_err(EngineError)?,
+            },
         }
         wait(py, None, |deadline| self.handle.wait_room(limit, deadline)).map(drop)
     }

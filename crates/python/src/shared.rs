@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore::channel::SealedMessage;
@@ -35,8 +35,8 @@ type Known = HashMap<(u64, u64), Py<PyWeakrefReference>>;
 
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
-/// Whether this process has had any.
-static ANY: AtomicBool = AtomicBool::new(false);
+/// How many there are here: without any, nothing has to be looked for in arguments.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 #[pymethods]
 impl Shared {
@@ -122,11 +122,11 @@ impl Shared {
     }
 
     fn new(py: Python<'_>, message: SealedMessage, identity: (u64, u64)) -> PyResult<Py<Self>> {
+        COUNT.fetch_add(1, Ordering::Relaxed);
         let shared = Bound::new(py, Self { message, object: Mutex::new(None) })?;
         let reference = PyWeakrefReference::new(shared.as_any())?.unbind();
         // What was there for other memory is dropped after the lock.
         let _before = known().get_or_insert_default().insert(identity, reference);
-        ANY.store(true, Ordering::Relaxed);
         Ok(shared.unbind())
     }
 
@@ -137,6 +137,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
         let Ok(identity) = self.message.memory().identity() else { return };
         let _reference = known().as_mut().and_then(|known| known.remove(&identity));
     }
@@ -191,7 +192,7 @@ fn is_shared(object: &Bound<'_, PyAny>) -> bool {
 }
 
 fn any() -> bool {
-    ANY.load(Ordering::Relaxed)
+    COUNT.load(Ordering::Relaxed) > 0
 }
 
 pub(crate) fn in_tuple(args: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyTuple>> {

@@ -36,7 +36,7 @@ pub(super) fn decode<T: DeserializeOwned>(message: &Message) -> postcard::Result
 const NO_MESSAGE: &str = "shared memory and descriptors travel only in the messages of a pool";
 
 /// Has a descriptor go with the message; gives its name.
-fn send<E: serde::ser::Error>(descriptor: Descriptor) -> Result<u64, E> {
+pub(super) fn send<E: serde::ser::Error>(descriptor: Descriptor) -> Result<u64, E> {
     let id = descriptor.id();
     SENT.with_borrow_mut(|sent| {
         let sent = sent.as_mut().ok_or_else(|| E::custom(NO_MESSAGE))?;
@@ -47,7 +47,7 @@ fn send<E: serde::ser::Error>(descriptor: Descriptor) -> Result<u64, E> {
     })
 }
 
-fn receive<E: serde::de::Error>(id: u64) -> Result<Received, E> {
+pub(super) fn receive<E: serde::de::Error>(id: u64) -> Result<Received, E> {
     let found = RECEIVED.with_borrow(|all| all.iter().find(|one| one.id() == id).cloned());
     found.ok_or_else(|| E::custom(NO_MESSAGE))
 }
