@@ -307,7 +307,7 @@ where
 {
     // SAFETY: `Call::new` made the number from a function of this type, in the same program.
     let function: fn(A) -> R = unsafe { std::mem::transmute::<usize, fn(A) -> R>(function) };
-    let inputs: Vec<A> = sharing::decode(batch).map_err(|error| error.to_string())?;
+    let inputs: Vec<A> = sharing::decode_and_keep(batch).map_err(|error| error.to_string())?;
     let mut results = Vec::with_capacity(inputs.len());
     let mut first_panic = None;
     for (item, input) in inputs.into_iter().enumerate() {

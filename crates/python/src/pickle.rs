@@ -70,8 +70,17 @@ impl Pickled {
         !self.descriptors.is_empty()
     }
 
-    /// Whether dealing with the bytes takes long.
-    pub(crate) fn is_long(&self) -> bool {
+    /// As [`Self::with`]. If there are many bytes `f` runs without the GIL.
+    pub(crate) fn with_detached<R: Send>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&Payload<'_>) -> R + Send,
+    ) -> R {
+        let is_long = self.is_long();
+        self.with(|payload| if is_long { py.detach(|| f(payload)) } else { f(payload) })
+    }
+
+    fn is_long(&self) -> bool {
         !self.pieces.is_empty() || !self.buffers.is_empty() || self.bytes.len() >= LEASED
     }
 

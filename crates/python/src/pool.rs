@@ -242,10 +242,7 @@ impl Pool {
     }
 
     fn intern(&self, py: Python<'_>, pickled: &Pickled) -> manycore::Result<Arc<Function>> {
-        let intern = |payload: &Payload<'_>| self.raw.function_of(payload);
-        pickled.with(|payload| {
-            if pickled.is_long() { py.detach(|| intern(payload)) } else { intern(payload) }
-        })
+        pickled.with_detached(py, |payload| self.raw.function_of(payload))
     }
 
     fn last_function(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Function>> {
@@ -293,9 +290,9 @@ impl Pool {
             Err(error) => return Err(Unsent::Pickle(error, options)),
         };
         let options = JobOptions { tag, ..options };
-        pickled
-            .with(|payload| self.raw.call(function, payload, options))
-            .map_err(|error| Unsent::Engine(EngineError(error).into()))
+        let call = |payload: &Payload<'_>| self.raw.call(function, payload, options);
+        let called = pickled.with_detached(py, call);
+        called.map_err(|error| Unsent::Engine(EngineError(error).into()))
     }
 
     /// A job whose outcome is that it could not be sent.
@@ -510,7 +507,7 @@ impl Job {
     fn push(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: u64) -> PyResult<()> {
         match self.peer.dump(item) {
             Err(error) => self.handle.push_error(Box::new(error)),
-            Ok(pickled) => match pickled.with(|payload| self.handle.push(payload)) {
+            Ok(pickled) => match pickled.with_detached(py, |payload| self.handle.push(payload)) {
                 Err(error) if error.is_out_of_memory() => self.handle.push_error(Box::new(error)),
                 pushed => pushed.map_err(EngineError)?,
             },

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -82,13 +82,23 @@ impl<T> Serialize for Shared<T> {
 impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let received = sharing::receive::<D::Error>(Deserialize::deserialize(deserializer)?)?;
-        if let Some(known) = received.kept::<Self>() {
-            return Ok(known.clone());
+        if let Some(inner) = received.kept::<Kept<T>>().and_then(|kept| kept.known.upgrade()) {
+            return Ok(Self { inner });
         }
         let shared = Self::from(&received).map_err(D::Error::custom)?;
-        received.keep(Box::new(shared.clone()));
+        let known = Arc::downgrade(&shared.inner);
+        let _here = sharing::keeps().then(|| Arc::clone(&shared.inner));
+        received.keep(Box::new(Kept { known, _here }));
         Ok(shared)
     }
+}
+
+/// What a link keeps of a value that came over it.
+struct Kept<T> {
+    known: Weak<Inner<T>>,
+    /// Only in a worker: what a parent's link keeps is dropped with the pool's lock, which is no
+    /// moment for the drop of a user's value.
+    _here: Option<Arc<Inner<T>>>,
 }
 
 impl<T: DeserializeOwned> Shared<T> {

@@ -1,6 +1,6 @@
 //! Blocks and descriptors as values of a typed pool: they travel with the message, not in it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
@@ -15,6 +15,8 @@ thread_local! {
 
     /// Those that came with the message that this thread decodes.
     static RECEIVED: RefCell<Vec<Received>> = const { RefCell::new(Vec::new()) };
+
+    static KEEPS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Encodes a value, with what it shares.
@@ -31,6 +33,19 @@ pub(super) fn decode<T: DeserializeOwned>(message: &Message) -> postcard::Result
     let value = postcard::from_bytes(&message.body().to_vec());
     RECEIVED.set(outer);
     value
+}
+
+/// As [`decode`], in a worker: shared values stay until their sender lets go of them.
+pub(super) fn decode_and_keep<T: DeserializeOwned>(message: &Message) -> postcard::Result<T> {
+    let outer = KEEPS.replace(true);
+    let value = decode(message);
+    KEEPS.set(outer);
+    value
+}
+
+/// Whether shared values stay that are decoded now.
+pub(super) fn keeps() -> bool {
+    KEEPS.get()
 }
 
 const NO_MESSAGE: &str = "shared memory and descriptors travel only in the messages of a pool";
