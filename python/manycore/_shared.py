@@ -37,7 +37,7 @@ def shared(obj: _T) -> Shared[_T]:
 
     Raises:
         TypeError: ``obj`` has locks, queues or the like in it.
-        OSError: There is not enough memory.
+        MemoryError: There is not enough memory.
     """
     # What a script's children have by name under every start method goes by name.
     return _engine.share(obj, _peers.for_children("spawn"))

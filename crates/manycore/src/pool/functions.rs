@@ -192,7 +192,10 @@ impl Functions {
         descriptors: &[Descriptor],
     ) -> Arc<Function> {
         let now = self.tick();
-        let same = |entry: &&mut Entry| matches!(&entry.content, Content::Sealed(own) if Arc::ptr_eq(own, message));
+        let same = |entry: &&mut Entry| match &entry.content {
+            Content::Sealed(own) => Arc::ptr_eq(own, message),
+            Content::Inline(_) => false,
+        };
         if let Some(entry) = self.large.iter_mut().find(same) {
             return entry.take(descriptors, now);
         }
