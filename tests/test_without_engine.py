@@ -63,6 +63,13 @@ def test_names():
         assert sorted(exported or ()) == sorted(ours or ())
 
 
+def test_shared_needs_the_engine():
+    code = "import manycore; print(manycore.Shared.__name__); manycore.shared([1])"
+    done = run("-c", code)
+    assert done.stdout == "Shared\n"
+    assert "NotImplementedError: manycore.shared needs the engine" in done.stderr
+
+
 def test_modules_are_the_standard_library_s():
     code = """if True:
         import concurrent.futures, multiprocessing.pool, multiprocessing.dummy.connection

@@ -22,6 +22,7 @@ from .context import AuthenticationError, BufferTooShort, Process, ProcessError,
 
 if typing.TYPE_CHECKING:
     from ._broken import WorkerDied
+    from ._shared import Shared, shared
 
 __version__ = _choice.version()
 _context = context._default_context
@@ -105,6 +106,7 @@ __all__ = [
     "RawValue",
     "RemoteError",
     "Semaphore",
+    "Shared",
     "SimpleQueue",
     "TimeoutError",
     "Value",
@@ -125,6 +127,7 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "shared",
 ]
 
 # Pickles made under spawn name the main module so; it has to resolve in the parent, too.
@@ -138,6 +141,9 @@ def __getattr__(name: str) -> typing.Any:
         from ._broken import WorkerDied
 
         return WorkerDied
+    if name in ("Shared", "shared"):
+        module = "._shared" if _choice.HAS_ENGINE else "._without"
+        return getattr(importlib.import_module(module, __name__), name)
     # In the standard library it depends on what was used before whether they are there.
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)

@@ -163,6 +163,7 @@ class MessageReducers(dict[type, Callable[[Any], Any]]):
         self._rest = rest
         self[_engine.Block] = partial(_block_in_message, sink)
         self[_engine.Queue] = partial(_queue_in_message, sink)
+        self[_engine.Shared] = partial(_shared_in_message, sink)
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
         _load_counterparts()
@@ -182,6 +183,10 @@ def _block_in_message(sink: _engine.Sink, block: _engine.Block) -> tuple[Any, ..
 
 def _queue_in_message(sink: _engine.Sink, queue: _engine.Queue) -> tuple[Any, ...]:
     return _engine.received_queue, _engine.send_queue(sink, queue)
+
+
+def _shared_in_message(sink: _engine.Sink, shared: _engine.Shared[Any]) -> tuple[Any, ...]:
+    return _engine.received_shared, (_engine.send_shared(sink, shared),)
 
 
 def _socket_in_message(sink: _engine.Sink, sock: socket.socket) -> tuple[Any, ...]:

@@ -67,14 +67,14 @@ _bodies: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
 
 
 def dump(
-    obj: object, sink: Any, with_buffers: bool, peer: _peers.Peer | None, error: Exception | None
+    obj: object, sink: _engine.Sink, peer: _peers.Peer | None, error: Exception | None
 ) -> bytes:
     """Pickles ``obj`` into ``sink`` and returns what belongs before it.
 
     ``error`` is what pickle has raised by itself. It is raised again if it still holds.
     """
     freight = _Freight(peer or _peers.parent or _peers.Peer(), sink)
-    return _dump(obj, sink, with_buffers, freight, error)
+    return _dump(obj, sink, True, freight, error)
 
 
 def dumps(obj: object, peer: _peers.Peer, error: Exception | None = None) -> bytes:

@@ -1,7 +1,8 @@
 """The engine, as Python sees it. For the other modules of this package only."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self, final
+from types import GenericAlias
+from typing import Any, Generic, Never, Self, TypeVar, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -18,9 +19,11 @@ __all__ = [
     "Queue",
     "RLock",
     "Semaphore",
+    "Shared",
     "Sink",
     "__version__",
     "fork",
+    "hand_over",
     "is_pickling_message",
     "lifeline",
     "names_unknown",
@@ -28,16 +31,21 @@ __all__ = [
     "received_block",
     "received_fd",
     "received_queue",
+    "received_shared",
     "recv_bytes",
     "send_block",
     "send_bytes",
     "send_fd",
     "send_queue",
+    "send_shared",
     "serve",
     "serve_pool",
+    "share",
     "spawn",
     "watch_lifeline",
 ]
+
+_T = TypeVar("_T")
 
 __version__: str
 SEM_VALUE_MAX: int
@@ -226,6 +234,36 @@ class Queue:
         """Only while a process is being started."""
     def __len__(self) -> int: ...
 
+@final
+class Shared(Generic[_T]):
+    """An object in memory that all processes share: it crosses to each once, and only by reference.
+
+    There is one of these in a process for the same memory.
+    """
+
+    def get(self) -> _T:
+        """The object. Each process makes it once, and may write to its copy."""
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes, once for all processes."""
+    def fileno(self) -> int:
+        """The descriptor, for a process that is being started."""
+    @staticmethod
+    def attach(fd: int) -> Shared[Any]:
+        """The one whose memory is behind a descriptor, which stays the caller's."""
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: Any) -> Self: ...
+    def __reduce__(self) -> Never: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+
+def share(obj: _T, peer: Any) -> Shared[_T]:
+    """Pickles an object into memory that all processes share; `peer` is what they have by name."""
+
+def hand_over(
+    function: Any, args: tuple[Any, ...], kwds: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """A call's function and arguments, with objects in place of what stands for them."""
+
 def names_unknown(pickled: Buffer, peer: Any) -> bool:
     """Whether a pickle may name something of the main module that the ``peer`` has not."""
 
@@ -246,6 +284,12 @@ def received_block(id: int, offset: int, size: int) -> Block:
 
 def received_queue(segment: int, log: int, lamp: int) -> Queue:
     """A queue that came with the message that is being unpickled."""
+
+def send_shared(sink: Sink, shared: Shared[Any]) -> int:
+    """Has a shared object go with the message of `sink`; what to give to `received_shared`."""
+
+def received_shared(id: int) -> Shared[Any]:
+    """A shared object that came with the message that is being unpickled."""
 
 def received_fd(id: int) -> int:
     """A copy of a descriptor that came with the message that is being unpickled."""
@@ -355,6 +399,8 @@ class Pool:
         """Waits at most ``timeout`` seconds until the workers have gone; whether they have."""
     def pids(self) -> list[int]:
         """The workers' process ids."""
+    def bytes_sent(self) -> int:
+        """How many bytes the present workers were sent, as tasks and functions."""
 
 def serve_pool(
     fds: tuple[int, ...],

@@ -35,7 +35,7 @@ def work(
     if initializer is None:
         prepare: Callable[[], object] = _nothing
     else:
-        prepare = partial(initializer, *initargs)
+        prepare = _prepare(initializer, initargs)
     _engine.serve_pool(seat.fds, prepare, _report, _stdlib.pool.MaybeEncodingError)
 
 
@@ -46,13 +46,21 @@ def work_for_executor(
 ) -> None:
     """As `work`, with what ``concurrent.futures`` does when something raises."""
     _peers.become_worker()
-    prepare = _nothing if initializer is None else partial(_initialize, initializer, initargs)
+    if initializer is None:
+        prepare: Callable[[], object] = _nothing
+    else:
+        prepare = partial(_initialize, _prepare(initializer, initargs))
     _engine.serve_pool(seat.fds, prepare, _report, _unsendable)
 
 
-def _initialize(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
+def _prepare(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> Callable[[], object]:
+    initializer, initargs, _ = _engine.hand_over(initializer, initargs, {})
+    return partial(initializer, *initargs)
+
+
+def _initialize(prepare: Callable[[], object]) -> None:
     try:
-        initializer(*initargs)
+        prepare()
     except BaseException as error:
         import logging
         from concurrent.futures.process import BrokenProcessPool
@@ -68,7 +76,8 @@ def _unsendable(error: BaseException, result: object) -> BaseException:
 
 def call_chunk(function: Callable[..., Any], chunk: tuple[tuple[Any, ...], ...]) -> list[Any]:
     """Some calls of an executor's ``map``."""
-    return [function(*args) for args in chunk]
+    function, _, _ = _engine.hand_over(function, (), {})
+    return [function(*_engine.hand_over(function, args, {})[1]) for args in chunk]
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ from multiprocessing.context import set_spawning_popen as set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
-from . import _stdlib
+from . import _engine, _stdlib
 
 if TYPE_CHECKING:
     import ctypes
@@ -45,10 +45,15 @@ class _Process(BaseProcess):
     """What our processes add to the standard library's: the child's start method is ours, too."""
 
     _start_method: str | None = None
+    _target: Any
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         if self._start_method is not None:
             _force_start_method(self._start_method)
+        called = self._target, self._args, self._kwargs
+        self._target, self._args, self._kwargs = _engine.hand_over(*called)
         exitcode: int = super()._bootstrap(parent_sentinel)  # type: ignore[misc]
         return exitcode
 

@@ -149,6 +149,10 @@ def the_rest() -> None:
     except mp.ProcessError as error:
         assert isinstance(error, mp.WorkerDied)
         assert_type(error.exitcode, int | None)
+    shared = mp.shared([1, 2])
+    assert_type(shared, mp.Shared[list[int]])
+    assert_type(shared.get(), list[int])
+    assert_type(shared.nbytes, int)
     assert_type(mp.__version__, str)
     mp.install()
 

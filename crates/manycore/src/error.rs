@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::sys::room::Room;
+
 /// What an engine call returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -16,6 +18,8 @@ pub struct Error {
 enum Kind {
     /// A system call failed while doing `what`.
     Os { what: &'static str, source: io::Error },
+    /// There is not enough memory; the limit if one is known.
+    NoMemory { what: &'static str, size: usize, limit: Option<Room> },
     /// A wait ended before what it waited for happened.
     TimedOut,
     /// A signal ended a wait; the caller looks at it and waits again.
@@ -46,6 +50,11 @@ impl Error {
         Self::os(what, io::Error::last_os_error())
     }
 
+    /// There are no `size` bytes of memory for `what`, as far as is known because of a limit.
+    pub(crate) fn no_memory(what: &'static str, size: usize, limit: Option<Room>) -> Self {
+        Self { kind: Kind::NoMemory { what, size, limit } }
+    }
+
     pub(crate) fn timed_out() -> Self {
         Self { kind: Kind::TimedOut }
     }
@@ -74,6 +83,12 @@ impl Error {
 
     pub(crate) fn corrupt(what: &'static str) -> Self {
         Self { kind: Kind::Corrupt { what } }
+    }
+
+    /// There is not enough memory.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self.kind, Kind::NoMemory { .. })
     }
 
     /// A wait ended before what it waited for happened.
@@ -129,6 +144,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Os { what, source } => write!(f, "{what}: {source}"),
+            Kind::NoMemory { what, size, limit } => {
+                write!(f, "no memory for {what}: {} are needed", Bytes(*size as u64))?;
+                let Some(Room { left, limit, source }) = limit else { return Ok(()) };
+                write!(f, ", {} of the {} of {source} are left", Bytes(*left), Bytes(*limit))
+            }
             Kind::TimedOut => f.write_str("timed out"),
             Kind::Interrupted => f.write_str("interrupted by a signal"),
             Kind::Closed { what } => write!(f, "{what} is closed"),
@@ -145,11 +165,43 @@ impl fmt::Display for Error {
     }
 }
 
+/// A size for people.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+        let Some(index) = self.0.max(1).ilog2().checked_div(10).and_then(|n| n.checked_sub(1))
+        else {
+            return write!(f, "{} bytes", self.0);
+        };
+        let index = (index as usize).min(UNITS.len() - 1);
+        write!(f, "{:.1} {}", self.0 as f64 / 1024_f64.powi(index as i32 + 1), UNITS[index])
+    }
+}
+
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.kind {
             Kind::Os { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_memory_names_size_and_limit() {
+        let room = Room { left: 5 << 29, limit: 1 << 50, source: "this system".to_owned() };
+        let error = Error::no_memory("a message", 3 << 30, Some(room));
+        assert!(error.is_out_of_memory());
+        let text = "no memory for a message: 3.0 GiB are needed, \
+                    2.5 GiB of the 1024.0 TiB of this system are left";
+        assert_eq!(error.to_string(), text);
+        let error = Error::no_memory("a message", 100, None);
+        assert_eq!(error.to_string(), "no memory for a message: 100 bytes are needed");
     }
 }

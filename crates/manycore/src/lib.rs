@@ -27,4 +27,4 @@ mod typed;
 
 pub use error::{Error, Result};
 #[cfg(not(loom))]
-pub use typed::{Builder, Pool, StartMethod, TaskError, init};
+pub use typed::{Builder, Pool, Shared, StartMethod, TaskError, init};

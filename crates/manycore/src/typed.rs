@@ -1,5 +1,6 @@
 //! The typed face: plain functions over serde types.
 
+mod shared;
 mod sharing;
 
 use std::ffi::OsString;
@@ -21,6 +22,8 @@ use crate::process::{
     Child, Command, ForkServer, Forked, Served, exit_at_once, fork, lifeline, serve,
 };
 use crate::{Error, Result};
+
+pub use shared::Shared;
 
 /// How the worker processes of a [`Pool`] come to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,8 +91,8 @@ impl Builder {
 /// Worker processes that run plain functions.
 ///
 /// Inputs and results are copied, but for a [`Block`](crate::memory::Block), which is the same
-/// memory at both ends, and a [`Descriptor`](crate::memory::Descriptor), which is the same open
-/// file.
+/// memory at both ends, a [`Descriptor`](crate::memory::Descriptor), which is the same open file, and
+/// a [`Shared`] value, of which each process has one.
 ///
 /// ```no_run
 /// fn square(x: u64) -> u64 {
@@ -304,7 +307,7 @@ where
 {
     // SAFETY: `Call::new` made the number from a function of this type, in the same program.
     let function: fn(A) -> R = unsafe { std::mem::transmute::<usize, fn(A) -> R>(function) };
-    let inputs: Vec<A> = sharing::decode(batch).map_err(|error| error.to_string())?;
+    let inputs: Vec<A> = sharing::decode_and_keep(batch).map_err(|error| error.to_string())?;
     let mut results = Vec::with_capacity(inputs.len());
     let mut first_panic = None;
     for (item, input) in inputs.into_iter().enumerate() {
@@ -337,8 +340,8 @@ fn work(seat: Seat) -> Result<()> {
     loop {
         match worker.try_next()? {
             None => retry(|| worker.wait())?,
-            Some(Order::Define { function, body }) => {
-                functions.insert(function, body.body().to_vec());
+            Some(Order::Define { function, definition }) => {
+                functions.insert(function, definition.open()?.body().to_vec());
             }
             Some(Order::Forget { function }) => drop(functions.remove(&function)),
             Some(Order::Run(task)) => {

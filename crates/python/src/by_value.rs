@@ -5,7 +5,6 @@
 
 use std::sync::LazyLock;
 
-use manycore::memory::Descriptor;
 use memchr::memchr_iter;
 use memchr::memmem::{Finder, find};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
@@ -31,22 +30,6 @@ pub(crate) struct Peer {
     object: Py<PyAny>,
 }
 
-/// A function's pickle.
-pub(crate) struct PickledFunction {
-    pub(crate) bytes: Vec<u8>,
-    /// What the pickle names.
-    pub(crate) descriptors: Vec<Descriptor>,
-    /// It is a name in a module, and what that means to the reader does not change.
-    pub(crate) is_name: bool,
-}
-
-impl PickledFunction {
-    fn new(pickled: Pickled, is_name: bool) -> Self {
-        let (bytes, descriptors) = pickled.into_parts();
-        Self { bytes, descriptors, is_name }
-    }
-}
-
 impl Peer {
     pub(crate) fn new(object: Py<PyAny>) -> Self {
         Self { object }
@@ -68,24 +51,22 @@ impl Peer {
             // It has no names.
             return Ok(bytes.into());
         }
-        match pickle::dump_any(obj) {
+        match pickle::dump_object(obj) {
             Ok(pickled) if !self.misses(py, &pickled)? => Ok(pickled),
-            Ok(_) => by_value(obj, Some(self), None, true),
-            Err(error) => retry(obj, Some(self), error, true),
+            Ok(_) => by_value(obj, Some(self), None),
+            Err(error) => retry(obj, Some(self), error),
         }
     }
 
-    /// Pickles a function in one piece.
-    pub(crate) fn dump_function(&self, function: &Bound<'_, PyAny>) -> PyResult<PickledFunction> {
-        let py = function.py();
-        let pickled = match pickle::dump_in_band(function) {
-            Ok(pickled) if !self.misses(py, &pickled)? => {
-                return Ok(PickledFunction::new(pickled, true));
-            }
-            Ok(_) => by_value(function, Some(self), None, false),
-            Err(error) => retry(function, Some(self), error, false),
+    /// Pickles an object that goes to several processes, its large buffers apart. And whether the
+    /// pickle is the usual one, by reference.
+    pub(crate) fn dump_once(&self, obj: &Bound<'_, PyAny>) -> PyResult<(Pickled, bool)> {
+        let pickled = match pickle::dump_object(obj) {
+            Ok(pickled) if !self.misses(obj.py(), &pickled)? => return Ok((pickled, true)),
+            Ok(_) => by_value(obj, Some(self), None),
+            Err(error) => retry(obj, Some(self), error),
         };
-        Ok(PickledFunction::new(pickled?, false))
+        Ok((pickled?, false))
     }
 
     /// Whether the pickle may name something that the reader has not.
@@ -96,7 +77,7 @@ impl Peer {
 
 /// Pickles a worker's result, its large buffers apart.
 pub(crate) fn dump_result(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
-    pickle::dump(obj).or_else(|error| retry(obj, None, error, true))
+    pickle::dump(obj).or_else(|error| retry(obj, None, error))
 }
 
 /// Whether a pickle may name something of the main module that `peer` has not.
@@ -188,25 +169,19 @@ fn is_definition(value: &Bound<'_, PyAny>) -> bool {
 }
 
 /// Pickles by value if `error` is of the kind that pickle raises for what it cannot take.
-fn retry(
-    obj: &Bound<'_, PyAny>,
-    peer: Option<&Peer>,
-    error: PyErr,
-    with_buffers: bool,
-) -> PyResult<Pickled> {
+fn retry(obj: &Bound<'_, PyAny>, peer: Option<&Peer>, error: PyErr) -> PyResult<Pickled> {
     static REFUSAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = obj.py();
     let refused = error.is_instance_of::<PyAttributeError>(py)
         || error.is_instance_of::<PyTypeError>(py)
         || error.is_instance(py, REFUSAL.import(py, "pickle", "PicklingError")?);
-    if refused { by_value(obj, peer, Some(error), with_buffers) } else { Err(error) }
+    if refused { by_value(obj, peer, Some(error)) } else { Err(error) }
 }
 
 fn by_value(
     obj: &Bound<'_, PyAny>,
     peer: Option<&Peer>,
     error: Option<PyErr>,
-    with_buffers: bool,
 ) -> PyResult<Pickled> {
     static DUMP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = obj.py();
@@ -214,7 +189,7 @@ fn by_value(
     let peer = peer.map(|peer| peer.object.bind(py));
     let error = error.map(|error| error.into_value(py));
     pickle::dump_with_prefix(py, |sink| {
-        let before = dump.call1((obj, sink, with_buffers, peer, error))?;
+        let before = dump.call1((obj, sink, peer, error))?;
         Ok(before.cast_into::<PyBytes>()?)
     })
 }

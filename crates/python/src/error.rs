@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{
-    PyBrokenPipeError, PyInterruptedError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
+    PyBrokenPipeError, PyInterruptedError, PyMemoryError, PyOSError, PyRuntimeError,
+    PyTimeoutError, PyValueError,
 };
 use pyo3::marker::Ungil;
 use pyo3::prelude::*;
@@ -30,6 +31,8 @@ impl From<EngineError> for PyErr {
             OwnerDied::new_err((message, pid))
         } else if let Some(errno) = error.raw_os_error() {
             system_error(errno, &message)
+        } else if error.is_out_of_memory() {
+            PyMemoryError::new_err(message)
         } else if error.is_timeout() {
             PyTimeoutError::new_err(message)
         } else if error.is_interrupted() {

@@ -11,6 +11,7 @@ mod pool;
 mod process;
 mod queues;
 mod scalar;
+mod shared;
 mod sharing;
 mod synchronize;
 mod unchecked;
@@ -38,9 +39,11 @@ mod _engine {
     #[pymodule_export]
     use crate::queues::Queue;
     #[pymodule_export]
+    use crate::shared::{Shared, hand_over, share};
+    #[pymodule_export]
     use crate::sharing::{
-        is_pickling_message, received_block, received_fd, received_queue, send_block, send_fd,
-        send_queue,
+        is_pickling_message, received_block, received_fd, received_queue, received_shared,
+        send_block, send_fd, send_queue, send_shared,
     };
     #[pymodule_export]
     use crate::synchronize::{Condition, Event, Lock, RLock, Semaphore};

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use manycore::channel::{Message, Payload, Received, View};
+use manycore::channel::{Message, Payload, View};
 use manycore::memory::Descriptor;
 use manycore::pool::Encoded;
 use pyo3::buffer::PyUntypedBuffer;
@@ -72,13 +72,23 @@ impl Pickled {
         f(&Payload { body: &body, buffers: &buffers, descriptors })
     }
 
-    /// The pickle in one piece, if it has no buffers apart, and its descriptors.
-    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<Descriptor>) {
-        debug_assert!(self.buffers.is_empty());
-        if self.pieces.is_empty() {
-            return (self.bytes, self.descriptors);
-        }
-        self.with(|payload| (payload.body.concat(), payload.descriptors.to_vec()))
+    /// Whether something else than the bytes goes with the pickle.
+    pub(crate) fn has_descriptors(&self) -> bool {
+        !self.descriptors.is_empty()
+    }
+
+    /// As [`Self::with`]. If there are many bytes `f` runs without the GIL.
+    pub(crate) fn with_detached<R: Send>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&Payload<'_>) -> R + Send,
+    ) -> R {
+        let is_long = self.is_long();
+        self.with(|payload| if is_long { py.detach(|| f(payload)) } else { f(payload) })
+    }
+
+    fn is_long(&self) -> bool {
+        !self.pieces.is_empty() || !self.buffers.is_empty() || self.bytes.len() >= LEASED
     }
 
     /// The parts in which names can be, as opposed to long strings and buffers.
@@ -178,16 +188,14 @@ struct Pickler {
 
 /// Picklers not in use. One is taken out for each pickle, since pickling runs Python code that
 /// may pickle itself or let another thread run.
-static IN_BAND: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
-static WITH_BUFFERS: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
 
 impl Pickler {
-    fn new(py: Python<'_>, with_buffers: bool) -> PyResult<Self> {
+    fn new(py: Python<'_>) -> PyResult<Self> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CLASS.import(py, "multiprocessing.reduction", "ForkingPickler")?;
         let sink = Py::new(py, Sink { pickled: Mutex::default() })?;
-        let callback = if with_buffers { Some(&sink) } else { None };
-        let pickler = class.call1((&sink, 5, true, callback))?;
+        let pickler = class.call1((&sink, 5, true, &sink))?;
         static TABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let table = TABLE.import(py, "manycore._block", "MessageReducers")?.call1((&sink,))?;
         pickler.setattr(intern!(py, "dispatch_table"), table)?;
@@ -208,18 +216,8 @@ impl Pickler {
 pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
     match scalar::dump(obj) {
         Some(bytes) => Ok(bytes.into()),
-        None => dump_any(obj),
+        None => dump_object(obj),
     }
-}
-
-/// As [`dump`], for what is not plain.
-pub(crate) fn dump_any(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
-    dump_with(obj, &WITH_BUFFERS, true)
-}
-
-/// Pickles an object without buffers apart.
-pub(crate) fn dump_in_band(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
-    dump_with(obj, &IN_BAND, false)
 }
 
 /// What `dump` writes into the sink that it is given, after the bytes that it returns.
@@ -239,24 +237,27 @@ pub(crate) fn dump_with_prefix<'py>(
     Ok(pickled)
 }
 
-fn dump_with(
-    obj: &Bound<'_, PyAny>,
-    idle: &Mutex<Vec<Pickler>>,
-    with_buffers: bool,
-) -> PyResult<Pickled> {
-    let known = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+/// As [`dump`], always with pickle's own encoding.
+pub(crate) fn dump_object(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+    let known = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let pickler = match known {
         Some(pickler) => pickler,
-        None => Pickler::new(obj.py(), with_buffers)?,
+        None => Pickler::new(obj.py())?,
     };
     let pickled = pickler.dump(obj)?;
-    idle.lock().unwrap_or_else(PoisonError::into_inner).push(pickler);
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(pickler);
     Ok(pickled)
 }
 
 /// Unpickles a message.
 pub(crate) fn load(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
-    sharing::with_descriptors(message.descriptors(), || load_message(py, message))
+    sharing::with_descriptors(message.descriptors(), false, || load_message(py, message))
+}
+
+/// As [`load`]; what is unpickled once in a process is kept until the message's sender lets go of
+/// it.
+pub(crate) fn load_and_keep(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
+    sharing::with_descriptors(message.descriptors(), true, || load_message(py, message))
 }
 
 fn load_message(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
@@ -270,15 +271,6 @@ fn load_message(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
     }
     let buffers = buffers.map(|view| received(py, view)).collect::<PyResult<Vec<_>>>()?;
     loads(py, &pickle_bytes(py, body)?, Some(PyList::new(py, buffers)?))
-}
-
-/// Unpickles bytes that came with these descriptors.
-pub(crate) fn load_bytes(
-    py: Python<'_>,
-    bytes: &Bound<'_, PyAny>,
-    descriptors: &[Received],
-) -> PyResult<Py<PyAny>> {
-    sharing::with_descriptors(descriptors, || loads(py, bytes, None))
 }
 
 fn loads(
@@ -309,6 +301,9 @@ fn pickle_bytes(py: Python<'_>, body: View) -> PyResult<Bound<'_, PyAny>> {
 
 /// A received buffer: writable, and nobody else's.
 fn received(py: Python<'_>, view: View) -> PyResult<Bound<'_, PyAny>> {
+    if view.is_sealed() {
+        return Ok(Bound::new(py, SharedView::new(view, None))?.into_any());
+    }
     if view.is_leased() && view.len() >= LEASED && LEASES_OUT.load(Ordering::Relaxed) < LEASES {
         LEASES_OUT.fetch_add(1, Ordering::Relaxed);
         return Ok(Bound::new(py, SharedView::new(view, Some(&LEASES_OUT)))?.into_any());

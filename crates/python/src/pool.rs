@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use manycore::channel::Message;
+use manycore::channel::{Message, Payload};
 use manycore::pool::{
     Batch, Encoded, FaceError, Function, JobHandle, JobOptions, Lost, Outcome, RawPool, Seat,
     Settings, Settled, Source, Spawner,
@@ -218,6 +218,11 @@ impl Pool {
         self.raw.pids()
     }
 
+    /// How many bytes the present workers were sent, as tasks and functions.
+    fn bytes_sent(&self) -> u64 {
+        self.raw.bytes_sent()
+    }
+
     /// The last function may know this pool, and so may what the workers are known to have.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.peer.traverse(&visit)?;
@@ -233,16 +238,19 @@ impl Pool {
         if let Some(known) = self.last_function(function) {
             return Ok((known, mode.to_tag() | BY_NAME));
         }
-        let pickled = self.peer.dump_function(function)?;
-        let by_name = pickled.is_name && is_by_name(function);
-        let interned = self.raw.function_with(&pickled.bytes, &pickled.descriptors);
-        let interned = interned.map_err(EngineError)?;
+        let (pickled, by_reference) = self.peer.dump_once(function)?;
+        let by_name = by_reference && is_by_name(function);
+        let interned = self.intern(function.py(), &pickled).map_err(EngineError)?;
         if by_name {
             let last = (function.clone().unbind(), Arc::clone(&interned));
             // What was there is dropped after the lock: that may run Python code.
             let _before = self.lock_last().replace(last);
         }
         Ok((interned, mode.to_tag() | if by_name { BY_NAME } else { 0 }))
+    }
+
+    fn intern(&self, py: Python<'_>, pickled: &Pickled) -> manycore::Result<Arc<Function>> {
+        pickled.with_detached(py, |payload| self.raw.function_of(payload))
     }
 
     fn last_function(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Function>> {
@@ -290,9 +298,9 @@ impl Pool {
             Err(error) => return Err(Unsent::Pickle(error, options)),
         };
         let options = JobOptions { tag, ..options };
-        pickled
-            .with(|payload| self.raw.call(function, payload, options))
-            .map_err(|error| Unsent::Engine(EngineError(error).into()))
+        let call = |payload: &Payload<'_>| self.raw.call(function, payload, options);
+        let called = pickled.with_detached(py, call);
+        called.map_err(|error| Unsent::Engine(EngineError(error).into()))
     }
 
     /// A job whose outcome is that it could not be sent.
@@ -607,9 +615,10 @@ impl Job {
     fn push(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: u64) -> PyResult<()> {
         match self.encode(item) {
             Err(error) => self.handle.push_error(Box::new(error)),
-            Ok(pickled) => {
-                pickled.with(|payload| self.handle.push(payload)).map_err(EngineError)?;
-            }
+            Ok(pickled) => match pickled.with_detached(py, |payload| self.handle.push(payload)) {
+                Err(error) if error.is_out_of_memory() => self.handle.push_error(Box::new(error)),
+                pushed => pushed.map_err(EngineError)?,
+            },
         }
         wait(py, None, |deadline| self.handle.wait_room(limit, deadline)).map(drop)
     }

@@ -15,14 +15,16 @@ use crate::error::EngineError;
 use crate::heap::Block;
 use crate::pickle::Sink;
 use crate::queues::Queue;
+use crate::shared::Shared;
 use crate::unchecked::borrow_fd;
 
 thread_local! {
     /// This thread pickles a pool's message.
     static PICKLING: Cell<bool> = const { Cell::new(false) };
 
-    /// The descriptors of the messages that this thread unpickles, the innermost last.
-    static ARRIVED: RefCell<Vec<Vec<Received>>> = const { RefCell::new(Vec::new()) };
+    /// The descriptors of the messages that this thread unpickles, the innermost last; and whether
+    /// what is made of them is kept.
+    static ARRIVED: RefCell<Vec<(Vec<Received>, bool)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `f`, which pickles a message.
@@ -38,7 +40,11 @@ pub(crate) fn while_pickling<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Calls `f`, which unpickles a message that came with these descriptors.
-pub(crate) fn with_descriptors<R>(descriptors: &[Received], f: impl FnOnce() -> R) -> R {
+pub(crate) fn with_descriptors<R>(
+    descriptors: &[Received],
+    keep: bool,
+    f: impl FnOnce() -> R,
+) -> R {
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
@@ -48,14 +54,20 @@ pub(crate) fn with_descriptors<R>(descriptors: &[Received], f: impl FnOnce() -> 
     if descriptors.is_empty() {
         return f();
     }
-    ARRIVED.with_borrow_mut(|arrived| arrived.push(descriptors.to_vec()));
+    ARRIVED.with_borrow_mut(|arrived| arrived.push((descriptors.to_vec(), keep)));
     let _leave = Leave;
     f()
 }
 
 fn received(id: u64) -> PyResult<Received> {
+    Ok(received_to_keep(id)?.0)
+}
+
+/// What came by this name, and whether what is made of it is kept.
+fn received_to_keep(id: u64) -> PyResult<(Received, bool)> {
     let found = ARRIVED.with_borrow(|arrived| {
-        arrived.last().and_then(|all| all.iter().find(|one| one.id() == id).cloned())
+        let (all, keep) = arrived.last()?;
+        Some((all.iter().find(|one| one.id() == id)?.clone(), *keep))
     });
     found.ok_or_else(|| PyRuntimeError::new_err("a part of a pool's message was unpickled alone"))
 }
@@ -107,4 +119,25 @@ pub(crate) fn received_fd(id: u64) -> PyResult<RawFd> {
     let received = received(id)?;
     let copy = received.descriptor().map_err(EngineError)?.as_fd().try_clone_to_owned()?;
     Ok(copy.into_raw_fd())
+}
+
+/// Has a shared object go with the message of `sink`; what to give to `received_shared`.
+#[pyfunction]
+pub(crate) fn send_shared(sink: &Bound<'_, Sink>, shared: &Shared) -> u64 {
+    sink.get().add(shared.descriptor().clone())
+}
+
+/// A shared object that came with the message that is being unpickled.
+#[pyfunction]
+pub(crate) fn received_shared(py: Python<'_>, id: u64) -> PyResult<Py<Shared>> {
+    let (received, keep) = received_to_keep(id)?;
+    if let Some(shared) = received.kept::<Py<Shared>>() {
+        return Ok(shared.clone_ref(py));
+    }
+    let descriptor = received.descriptor().map_err(EngineError)?.clone();
+    let shared = Shared::of(py, descriptor)?;
+    if keep {
+        received.keep(Box::new(shared.clone_ref(py)));
+    }
+    Ok(shared)
 }

@@ -1,10 +1,10 @@
 //! The life of a pool worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 
-use manycore::channel::{Message, Payload, Received};
-use manycore::pool::{Order, Seat, Task, Worker};
+use manycore::channel::Payload;
+use manycore::pool::{Definition, Order, Seat, Task, Worker};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ use crate::error::EngineError;
 use crate::pickle::Pickled;
 use crate::scalar::{ListWriter, Reader, Steps};
 use crate::unchecked::{call, call_one, take_fd, view_bytes};
-use crate::{by_value, pickle};
+use crate::{by_value, pickle, shared};
 
 /// How a task's payload is to be understood.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(crate) fn serve_pool(
     let fds = [take_fd(link)?, take_fd(socket)?, take_fd(hall)?];
     let worker = Worker::new(Seat::from_fds(fds)).map_err(EngineError)?;
     let hooks = Hooks { report, unsendable };
-    let mut serving = Serving { worker, functions: HashMap::new(), hooks };
+    let mut serving = Serving { worker, functions: HashMap::new(), large: VecDeque::new(), hooks };
     if let Err(error) = prepare.call0() {
         return serving.refuse(py, error);
     }
@@ -90,24 +90,34 @@ struct Hooks<'a, 'py> {
 struct Serving<'a, 'py> {
     worker: Worker,
     functions: HashMap<u32, Function>,
+    /// The large functions of which there is an object, the one that was made last at the end.
+    large: VecDeque<u32>,
     hooks: Hooks<'a, 'py>,
 }
 
 /// A function as it came, and as an object once it was needed.
 struct Function {
-    body: Py<PyBytes>,
-    descriptors: Vec<Received>,
+    definition: Definition,
     object: Option<(u64, Py<PyAny>)>,
 }
 
+/// So many objects of large functions are kept: calls of two may take turns.
+const LARGE_OBJECTS: usize = 2;
+
 impl Function {
-    fn get(&mut self, py: Python<'_>, task: &Task) -> PyResult<Py<PyAny>> {
-        if let Some((job, object)) = &self.object
-            && (*job == task.job || task.body.tag() & BY_NAME != 0)
-        {
-            return Ok(object.clone_ref(py));
-        }
-        let object = pickle::load_bytes(py, self.body.bind(py), &self.descriptors)?;
+    /// The object, if it is there and as fresh as the task needs it.
+    fn known(&self, py: Python<'_>, task: &Task) -> Option<Py<PyAny>> {
+        let (job, object) = self.object.as_ref()?;
+        let fits = *job == task.job || task.body.tag() & BY_NAME != 0;
+        fits.then(|| object.clone_ref(py))
+    }
+
+    fn make(&mut self, py: Python<'_>, task: &Task) -> PyResult<Py<PyAny>> {
+        // That of the call before goes first: both may be large.
+        self.object = None;
+        let message = self.definition.open().map_err(EngineError)?;
+        let object = shared::in_partial(pickle::load_and_keep(py, &message)?.into_bound(py))?;
+        let object = object.unbind();
         self.object = Some((task.job, object.clone_ref(py)));
         Ok(object)
     }
@@ -118,18 +128,14 @@ impl<'py> Serving<'_, 'py> {
         loop {
             match self.worker.try_next().map_err(EngineError)? {
                 None => self.wait(py)?,
-                Some(Order::Define { function, body }) => self.define(py, function, &body),
+                Some(Order::Define { function, definition }) => {
+                    self.functions.insert(function, Function { definition, object: None });
+                }
                 Some(Order::Forget { function }) => drop(self.functions.remove(&function)),
                 Some(Order::Run(task)) => self.run(py, &task)?,
                 Some(Order::Exit) => return Ok(()),
             }
         }
-    }
-
-    fn define(&mut self, py: Python<'_>, function: u32, body: &Message) {
-        let descriptors = body.descriptors().to_vec();
-        let body = PyBytes::new(py, &body.body().to_vec()).unbind();
-        self.functions.insert(function, Function { body, descriptors, object: None });
     }
 
     /// Waits for an order. Ctrl-C is the parent's business: here, between two tasks, it is
@@ -152,30 +158,59 @@ impl<'py> Serving<'_, 'py> {
     }
 
     fn run(&mut self, py: Python<'py>, task: &Task) -> PyResult<()> {
-        match self.call(py, task) {
-            Ok(pickled) => until_done(py, || {
-                pickled.with(|payload| self.worker.reply(task, false, 0, payload))
-            }),
-            Err(error) => {
-                let report = self.report(error, py)?;
-                let payload = Payload { body: &[report.as_bytes()], ..Payload::default() };
-                until_done(py, || self.worker.reply(task, true, 0, &payload))
-            }
+        let outcome = self.call(py, task).and_then(|pickled| {
+            until_done(py, || pickled.with(|payload| self.worker.reply(task, false, 0, payload)))
+        });
+        match outcome {
+            // There was no memory for a large result, but there is some for the reason.
+            Err(error) => self.raise(py, task, error),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn raise(&mut self, py: Python<'py>, task: &Task, error: PyErr) -> PyResult<()> {
+        let report = self.report(error, py)?;
+        let payload = Payload { body: &[report.as_bytes()], ..Payload::default() };
+        until_done(py, || self.worker.reply(task, true, 0, &payload))
+    }
+
+    fn function(&mut self, py: Python<'py>, task: &Task) -> PyResult<Py<PyAny>> {
+        let function = self.functions.get_mut(&task.function);
+        let function = function.ok_or_else(|| {
+            pyo3::exceptions::PyRuntimeError::new_err("the pool sent no function for the task")
+        })?;
+        if let Some(known) = function.known(py, task) {
+            return Ok(known);
+        }
+        let object = function.make(py, task)?;
+        if function.definition.is_large() {
+            self.note_large(task.function);
+        }
+        Ok(object)
+    }
+
+    /// Lets go of objects that jobs before have left: each may have written to all its memory.
+    fn note_large(&mut self, number: u32) {
+        self.large.retain(|other| *other != number);
+        self.large.push_back(number);
+        if self.large.len() > LARGE_OBJECTS
+            && let Some(oldest) = self.large.pop_front()
+            && let Some(function) = self.functions.get_mut(&oldest)
+        {
+            function.object = None;
         }
     }
 
     /// Does a task; gives the pickle of what it comes to.
     fn call(&mut self, py: Python<'py>, task: &Task) -> PyResult<Pickled> {
-        let function = self.functions.get_mut(&task.function);
-        let function = function.ok_or_else(|| {
-            pyo3::exceptions::PyRuntimeError::new_err("the pool sent no function for the task")
-        })?;
-        let function = function.get(py, task)?.into_bound(py);
+        let function = self.function(py, task)?.into_bound(py);
         match Mode::from_tag(task.body.tag()) {
-            Mode::Map => self.call_each(py, task, |item| call_one(&function, &item)),
+            Mode::Map => {
+                self.call_each(py, task, |item| call_one(&function, &shared::object(item)?))
+            }
             Mode::Starmap => self.call_each(py, task, |item| call_star(&function, item)),
             mode => {
-                let argument = pickle::load(py, &task.body)?.into_bound(py);
+                let argument = pickle::load_and_keep(py, &task.body)?.into_bound(py);
                 self.encode(&call_once(&function, mode, argument)?)
             }
         }
@@ -198,7 +233,7 @@ impl<'py> Serving<'_, 'py> {
                 return self.call_all(py, items, call);
             }
         }
-        let items = pickle::load(py, &task.body)?.into_bound(py);
+        let items = pickle::load_and_keep(py, &task.body)?.into_bound(py);
         self.call_all(py, items.try_iter()?, call)
     }
 
@@ -268,11 +303,11 @@ fn call_once<'py>(
     argument: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match mode {
-        Mode::Item => call_one(function, &argument),
-        Mode::Args => function.call1(argument.cast_into::<PyTuple>()?),
+        Mode::Item => call_one(function, &shared::object(argument)?),
+        Mode::Args => function.call1(shared::in_tuple(argument.cast_into::<PyTuple>()?)?),
         _ => {
             let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = argument.extract()?;
-            function.call(args, Some(&kwds))
+            function.call(shared::in_tuple(args)?, Some(&shared::in_dict(kwds)?))
         }
     }
 }
@@ -283,10 +318,10 @@ fn call_star<'py>(
     argument: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match argument.cast_into_exact::<PyTuple>() {
-        Ok(arguments) => function.call1(arguments),
+        Ok(arguments) => function.call1(shared::in_tuple(arguments)?),
         Err(other) => {
-            let arguments = other.into_inner().try_iter()?.collect::<PyResult<Vec<_>>>()?;
-            call(function, &arguments)
+            let arguments = other.into_inner().try_iter()?.map(|item| shared::object(item?));
+            call(function, &arguments.collect::<PyResult<Vec<_>>>()?)
         }
     }
 }

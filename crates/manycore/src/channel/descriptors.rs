@@ -4,6 +4,7 @@
 //! messages only name it. When its last clone is gone, a record says that it will not be named
 //! again, and the other side lets go of it, but for the objects that were made of it.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -133,7 +134,7 @@ impl DescriptorReader {
     pub(super) fn insert_all(&mut self, ids: &[u64], came: impl Iterator<Item = Descriptor>) {
         let came = came.map(Some).chain(std::iter::repeat_with(|| None));
         for (id, descriptor) in ids.iter().copied().zip(came) {
-            let arrived = Arrived { id, descriptor, whole: OnceLock::new() };
+            let arrived = Arrived { id, descriptor, whole: OnceLock::new(), kept: OnceLock::new() };
             self.arrived.insert(id, Received { arrived: Arc::new(arrived) });
         }
     }
@@ -166,7 +167,11 @@ struct Arrived {
     descriptor: Option<Descriptor>,
     /// The shared memory behind it, if this process has mapped it for this.
     whole: OnceLock<Block>,
+    kept: OnceLock<Kept>,
 }
+
+/// Something of the face's.
+type Kept = Box<dyn Any + Send + Sync>;
 
 impl Received {
     /// The name that it has in the process that sent it.
@@ -207,6 +212,19 @@ impl Received {
         // Memory that this process had already is not kept: its own use decides how long it
         // lives, and our sender may wait for its end to let go of it.
         Ok(if new { self.arrived.whole.get_or_init(|| whole).clone() } else { whole })
+    }
+
+    /// Keeps what the face has made of it for as long as the sender has the descriptor open, unless
+    /// something is kept already.
+    pub fn keep(&self, value: Kept) {
+        // Who comes second goes on with what it has.
+        let _ = self.arrived.kept.set(value);
+    }
+
+    /// What is kept with it.
+    #[must_use]
+    pub fn kept<T: 'static>(&self) -> Option<&T> {
+        self.arrived.kept.get()?.downcast_ref()
     }
 
     pub(super) fn is_lost(&self) -> bool {

@@ -129,6 +129,11 @@ impl ParentEnd {
         Ok(message)
     }
 
+    /// How many bytes the messages had that were sent to the worker.
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.sender.sent
+    }
+
     /// Whether descriptors have ended that the worker may have.
     pub(crate) fn has_ended_descriptors(&self) -> bool {
         self.sender.descriptors.has_news()

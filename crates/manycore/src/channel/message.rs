@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::descriptors::Received;
 use super::slab::Lease;
-use crate::memory::Descriptor;
+use crate::memory::{Descriptor, PrivateCopy};
+use crate::sys::memory::check_room;
 use crate::{Error, Result};
 
 /// Buffers begin at multiples of this within a message.
@@ -24,15 +25,53 @@ pub struct Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// Copies everything, for a message that has to wait.
-    #[must_use]
-    pub fn to_owned(&self) -> OwnedPayload {
-        OwnedPayload {
-            body: self.body.concat(),
-            buffers: self.buffers.iter().map(|buffer| buffer.to_vec()).collect(),
-            descriptors: self.descriptors.to_vec(),
-        }
+    /// A head for the message that says how long its parts are, and where they lie after it;
+    /// `None` if there is no number for that.
+    pub(super) fn plan(&self, head: Head) -> Option<(Wire, Layout)> {
+        let body = self.body.iter().map(|part| part.len()).sum();
+        let lengths = self.buffers.iter().map(|buffer| buffer.len());
+        let layout = Layout::of(body, lengths, self.descriptors.len())?;
+        let wire = Wire {
+            head,
+            slab: 0,
+            body: body as u64,
+            buffers: self.buffers.len() as u64,
+            descriptors: self.descriptors.len() as u64,
+            len: layout.len as u64,
+        };
+        Some((wire, layout))
     }
+
+    /// What the message begins with: the lengths of its buffers and the names of its descriptors.
+    pub(super) fn table(&self) -> Vec<u8> {
+        let lengths = self.buffers.iter().map(|buffer| buffer.len() as u64);
+        let names = self.descriptors.iter().map(Descriptor::id);
+        lengths.chain(names).flat_map(u64::to_le_bytes).collect()
+    }
+
+    /// Copies everything, for a message that has to wait.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for it.
+    pub fn to_owned(&self) -> Result<OwnedPayload> {
+        let buffers = self.buffers.iter().map(|buffer| joined(&[buffer]));
+        Ok(OwnedPayload {
+            body: joined(self.body)?,
+            buffers: buffers.collect::<Result<_>>()?,
+            descriptors: self.descriptors.to_vec(),
+        })
+    }
+}
+
+/// A copy of all pieces, one after the other.
+fn joined(pieces: &[&[u8]]) -> Result<Vec<u8>> {
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    let mut bytes = Vec::new();
+    check_room("a task that waits", len)?;
+    bytes.try_reserve_exact(len).map_err(|_| Error::no_memory("a task that waits", len, None))?;
+    pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+    Ok(bytes)
 }
 
 /// A message to send that owns its bytes, and keeps its descriptors open.
@@ -207,10 +246,26 @@ impl Layout {
         }
         Some(Self { body: start, buffers: places, len })
     }
+
+    /// The parts of a message, the table among them, with their places.
+    pub(super) fn pieces<'a>(
+        &self,
+        table: &'a [u8],
+        payload: &Payload<'a>,
+    ) -> Vec<(usize, &'a [u8])> {
+        let mut pieces = vec![(0, table)];
+        let mut at = self.body;
+        for part in payload.body {
+            pieces.push((at, part));
+            at += part.len();
+        }
+        pieces.extend(self.buffers.iter().copied().zip(payload.buffers.iter().copied()));
+        pieces
+    }
 }
 
 /// A received message. Its bytes are this process's own until it is dropped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Message {
     pub(crate) head: Head,
     data: Arc<Data>,
@@ -224,6 +279,7 @@ pub struct Message {
 enum Data {
     Own { bytes: Vec<u8> },
     Leased(Lease),
+    Sealed(PrivateCopy),
 }
 
 impl Data {
@@ -231,6 +287,7 @@ impl Data {
         match self {
             Self::Own { bytes } => bytes.len(),
             Self::Leased(lease) => lease.len(),
+            Self::Sealed(copy) => copy.len(),
         }
     }
 }
@@ -242,6 +299,10 @@ impl Message {
 
     pub(super) fn leased(wire: &Wire, lease: Lease) -> Result<Self> {
         Self::new(wire, Data::Leased(lease), 0)
+    }
+
+    pub(super) fn sealed(wire: &Wire, copy: PrivateCopy, start: usize) -> Result<Self> {
+        Self::new(wire, Data::Sealed(copy), start)
     }
 
     fn new(wire: &Wire, data: Data, start: usize) -> Result<Self> {
@@ -290,8 +351,9 @@ impl Message {
         View { data: Arc::clone(&self.data), range: self.names.clone() }.words()
     }
 
-    pub(super) fn set_descriptors(&mut self, descriptors: Vec<Received>) {
-        self.descriptors = descriptors;
+    /// The message with these descriptors.
+    pub(crate) fn with_descriptors(self, descriptors: Vec<Received>) -> Self {
+        Self { descriptors, ..self }
     }
 
     /// A copy of the bytes that can be sent again.
@@ -334,23 +396,30 @@ impl View {
         matches!(*self.data, Data::Leased(_))
     }
 
+    /// Whether the bytes lie in a copy of sealed memory.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        matches!(*self.data, Data::Sealed(_))
+    }
+
     /// The bytes, if they lie in memory of this process's own.
     #[must_use]
     pub fn as_slice(&self) -> Option<&[u8]> {
         match &*self.data {
             Data::Own { bytes } => bytes.get(self.range.clone()),
-            Data::Leased(_) => None,
+            Data::Leased(_) | Data::Sealed(_) => None,
         }
     }
 
-    /// Where the bytes are: readable, and writable if they are leased, which those of buffers
-    /// always are. Different parts of a message do not overlap, but two views of the same part
+    /// Where the bytes are: readable, and writable if they are leased or sealed, which those of
+    /// buffers always are. Different parts of a message do not overlap, but two views of the same part
     /// are possible: whoever writes takes care of that.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         let start = match &*self.data {
             Data::Own { bytes } => bytes.as_ptr().cast_mut(),
             Data::Leased(lease) => lease.data(),
+            Data::Sealed(copy) => copy.as_ptr(),
         };
         start.wrapping_add(self.range.start)
     }

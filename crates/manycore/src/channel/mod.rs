@@ -7,6 +7,7 @@ pub(crate) mod link;
 mod mail;
 mod message;
 pub mod queue;
+mod sealed;
 mod slab;
 pub mod stream;
 
@@ -14,3 +15,4 @@ pub use descriptors::Received;
 pub(crate) use message::{Head, Kind};
 pub use message::{Message, OwnedPayload, Payload, View};
 pub use queue::{Parts as QueueParts, Queue};
+pub use sealed::SealedMessage;

@@ -79,7 +79,7 @@ impl SlabWriter {
         let Some(index) = self.find(len)? else { return Ok(None) };
         let slab = &mut self.slabs[index];
         if slab.populated < len {
-            slab.segment.populate(DATA + len)?;
+            slab.segment.populate(slab.populated, DATA + len)?;
             slab.populated = len;
         }
         // Relaxed: the release store that publishes the record naming this slab carries it.

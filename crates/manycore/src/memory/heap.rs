@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use super::block::ALIGN;
 use super::{Descriptor, Segment};
 use crate::primitive::{AtomicBool, Ordering};
-use crate::sys::file;
 use crate::sys::fork::{self, PerProcess};
+use crate::sys::{file, memory};
 use crate::{Error, Result};
 
 /// From this size on a block is a segment of its own.
@@ -78,6 +78,7 @@ impl Heap {
 
     /// A segment whose pages exist.
     fn segment(&self, len: usize) -> Result<Segment> {
+        memory::check_room("shared memory", len)?;
         let segment = Segment::new(len)?;
         file::reserve(descriptor(&segment)?, 0, len as u64)?;
         Ok(segment)

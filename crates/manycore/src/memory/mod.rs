@@ -3,9 +3,11 @@
 mod block;
 mod descriptor;
 mod heap;
+mod sealed;
 mod segment;
 
 pub use block::Block;
 pub use descriptor::Descriptor;
 pub(crate) use descriptor::{Mourner, WeakDescriptor};
+pub use sealed::{PrivateCopy, Sealed};
 pub use segment::Segment;

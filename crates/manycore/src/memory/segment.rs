@@ -99,7 +99,8 @@ impl Segment {
         self.mapping.address.as_ptr()
     }
 
-    /// Gives pages to the first `len` bytes, so that writing them cannot fail later.
+    /// Gives pages to the first `len` bytes, so that writing them cannot fail later. The first
+    /// `before` have theirs already.
     ///
     /// # Errors
     ///
@@ -108,10 +109,10 @@ impl Segment {
     /// # Panics
     ///
     /// If the segment is shorter than that.
-    pub fn populate(&self, len: usize) -> Result<()> {
+    pub fn populate(&self, before: usize, len: usize) -> Result<()> {
         assert!(len <= self.len());
         // SAFETY: the range is inside this mapping, as just checked.
-        unsafe { sys::populate(self.mapping.address, len) }
+        unsafe { sys::populate(self.mapping.address, before, len) }
     }
 
     /// The `T` at `offset`, shared with every process that maps the segment.

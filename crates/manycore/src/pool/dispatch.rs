@@ -124,7 +124,7 @@ impl State {
         } else {
             unit
         };
-        self.queue.push_back(Queued::Task(unit, payload.to_owned()));
+        self.queue.push_back(Queued::Task(unit, payload.to_owned()?));
         // A source that could go on is left to others: this one is in a hurry.
         self.news |= self.dispatch().is_some();
         Ok(())
@@ -446,7 +446,10 @@ impl Inner {
             let fate = state.fate();
             state.settle(&unit, fate);
         } else if let Err(unit) = state.send_or_settle(unit, payload) {
-            state.queue.push_front(Queued::Task(unit, payload.to_owned()));
+            match payload.to_owned() {
+                Ok(payload) => state.queue.push_front(Queued::Task(unit, payload)),
+                Err(error) => state.settle(&unit, Outcome::Unsent(Box::new(error))),
+            }
         }
         self.release(state);
     }

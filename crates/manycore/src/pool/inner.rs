@@ -9,12 +9,12 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use super::attend::Waiter;
-use super::functions::Functions;
+use super::functions::{self, Function, Functions};
 use super::job::{Job, Outcome, Settled};
 use super::member::{Member, Unit};
 use super::{Lost, Settings, Spawner};
 use crate::channel::hall::Hall;
-use crate::channel::{Message, OwnedPayload, Payload};
+use crate::channel::{Message, OwnedPayload, Payload, SealedMessage};
 use crate::process::{Child, SIGKILL, SIGTERM};
 use crate::sync::LookOut;
 use crate::sys::fork;
@@ -255,6 +255,27 @@ impl Inner {
 
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.lock().phase, Phase::Ended)
+    }
+
+    /// The function with this encoding. What takes long for a large one is done without the lock.
+    pub(super) fn function(&self, payload: &Payload<'_>) -> Result<Arc<Function>> {
+        let descriptors = payload.descriptors;
+        if !functions::is_large(payload) {
+            return Ok(self.lock().functions.intern(&payload.body.concat(), descriptors));
+        }
+        let known = self.lock().functions.large();
+        let mut found = None;
+        for message in known {
+            if message.has_bytes_of(payload)? {
+                found = Some(message);
+                break;
+            }
+        }
+        let message = match found {
+            Some(message) => message,
+            None => Arc::new(SealedMessage::private(payload)?),
+        };
+        Ok(self.lock().functions.intern_sealed(&message, descriptors))
     }
 
     /// Makes a job of one task and sends it, or keeps it until a worker has room.

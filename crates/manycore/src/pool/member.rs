@@ -175,10 +175,7 @@ impl Member {
     /// Makes a job's function known to the worker; false if there is no room now.
     fn define(&mut self, job: &Job) -> Result<bool> {
         let function = job.function().ok_or_else(|| Error::misuse("the job has ended"))?;
-        let head = Head { function: function.number, ..Head::new(Kind::Define) };
-        let descriptors = &function.descriptors;
-        let payload = Payload { body: &[&function.body], descriptors, ..Payload::default() };
-        let sent = self.end.send(head, &payload)?;
+        let sent = function.define(|head, payload| self.end.send(head, payload))?;
         if sent {
             self.known.insert(function.number);
         }
@@ -228,7 +225,8 @@ fn part(
         while payloads.front().is_some_and(|(head, _)| head.task < unit.number) {
             payloads.pop_front();
         }
-        match payloads.pop_front_if(|(head, _)| head.task == unit.number) {
+        let mine = payloads.front().is_some_and(|(head, _)| head.task == unit.number);
+        match if mine { payloads.pop_front() } else { None } {
             Some((_, payload)) => {
                 unit.job.set_sent(false);
                 let descriptors = std::mem::take(&mut unit.descriptors);

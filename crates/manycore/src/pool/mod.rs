@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::functions::Function;
+pub use self::functions::{Definition, Function};
 pub use self::job::{Callback, JobOptions, Outcome, Settled};
 pub use self::worker::{Order, Task, Worker};
 pub use crate::channel::link::Seat;
@@ -24,7 +24,6 @@ pub use crate::channel::link::Seat;
 use self::inner::Inner;
 use self::job::Job;
 use crate::channel::Payload;
-use crate::memory::Descriptor;
 use crate::process::{Child, ExitStatus};
 use crate::{Error, Result};
 
@@ -176,18 +175,21 @@ impl RawPool {
     ///
     /// The pool belongs to another process.
     pub fn function(&self, body: &[u8]) -> Result<Arc<Function>> {
-        self.function_with(body, &[])
+        self.function_of(&Payload { body: &[body], ..Payload::default() })
     }
 
-    /// As [`Self::function`], for an encoding that names descriptors. They are kept open as long
-    /// as somebody has the function.
+    /// As [`Self::function`], for an encoding that may have buffers, and name descriptors. These
+    /// are kept open as long as somebody has the function.
+    ///
+    /// A large one is copied to memory that all workers share. If it comes again, that costs a
+    /// comparison of the bytes.
     ///
     /// # Errors
     ///
-    /// As [`Self::function`].
-    pub fn function_with(&self, body: &[u8], with: &[Descriptor]) -> Result<Arc<Function>> {
+    /// As [`Self::function`]; or there is no memory for a large one.
+    pub fn function_of(&self, payload: &Payload<'_>) -> Result<Arc<Function>> {
         self.inner.check_process()?;
-        Ok(self.inner.lock().functions.intern(body, with))
+        self.inner.function(payload)
     }
 
     /// Opens a job to which tasks are given one by one.
@@ -308,6 +310,18 @@ impl RawPool {
     pub fn join(&self, deadline: Option<Instant>) -> Result<()> {
         self.inner.check_process()?;
         self.inner.wait(deadline, None, || self.inner.has_ended())
+    }
+
+    /// How many bytes were put where the present workers read them: tasks, and functions. A
+    /// function that all workers share counts once.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        if self.inner.check_process().is_err() {
+            return 0;
+        }
+        let state = self.inner.lock();
+        let sent = state.members().map(|member| member.end.bytes_sent());
+        sent.sum::<u64>() + state.functions.written()
     }
 
     /// The workers' process ids; none in a fork of the pool's process.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::functions::Definition;
 use crate::channel::link::{Seat, WorkerEnd};
 use crate::channel::{Head, Kind, Message, Payload};
 use crate::sync::LookOut;
@@ -27,8 +28,8 @@ pub enum Order {
     Define {
         /// The number by which tasks will name it.
         function: u32,
-        /// The function as the face encoded it.
-        body: Message,
+        /// What it is.
+        definition: Definition,
     },
     /// No task will name this function any more.
     Forget {
@@ -168,7 +169,7 @@ impl Worker {
 fn order(message: Message) -> Result<Order> {
     let Head { kind, function, task, urgent, value, .. } = message.head;
     match kind {
-        Kind::Define => Ok(Order::Define { function, body: message }),
+        Kind::Define => Ok(Order::Define { function, definition: Definition::new(message)? }),
         Kind::Forget => Ok(Order::Forget { function }),
         Kind::Task => {
             let taken = Instant::now();

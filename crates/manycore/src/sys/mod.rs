@@ -3,6 +3,6 @@
 mod linux;
 
 pub(crate) use linux::{
-    event, file, fork, futex, lifeline, liveness, memory, poll, private, process, signal, socket,
-    stream, thread,
+    event, file, fork, futex, lifeline, liveness, memory, poll, private, process, room, signal,
+    socket, stream, thread,
 };

@@ -1,6 +1,6 @@
 //! Blocks and descriptors as values of a typed pool: they travel with the message, not in it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
@@ -15,6 +15,8 @@ thread_local! {
 
     /// Those that came with the message that this thread decodes.
     static RECEIVED: RefCell<Vec<Received>> = const { RefCell::new(Vec::new()) };
+
+    static KEEPS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Encodes a value, with what it shares.
@@ -33,10 +35,23 @@ pub(super) fn decode<T: DeserializeOwned>(message: &Message) -> postcard::Result
     value
 }
 
+/// As [`decode`], in a worker: shared values stay until their sender lets go of them.
+pub(super) fn decode_and_keep<T: DeserializeOwned>(message: &Message) -> postcard::Result<T> {
+    let outer = KEEPS.replace(true);
+    let value = decode(message);
+    KEEPS.set(outer);
+    value
+}
+
+/// Whether shared values stay that are decoded now.
+pub(super) fn keeps() -> bool {
+    KEEPS.get()
+}
+
 const NO_MESSAGE: &str = "shared memory and descriptors travel only in the messages of a pool";
 
 /// Has a descriptor go with the message; gives its name.
-fn send<E: serde::ser::Error>(descriptor: Descriptor) -> Result<u64, E> {
+pub(super) fn send<E: serde::ser::Error>(descriptor: Descriptor) -> Result<u64, E> {
     let id = descriptor.id();
     SENT.with_borrow_mut(|sent| {
         let sent = sent.as_mut().ok_or_else(|| E::custom(NO_MESSAGE))?;
@@ -47,7 +62,7 @@ fn send<E: serde::ser::Error>(descriptor: Descriptor) -> Result<u64, E> {
     })
 }
 
-fn receive<E: serde::de::Error>(id: u64) -> Result<Received, E> {
+pub(super) fn receive<E: serde::de::Error>(id: u64) -> Result<Received, E> {
     let found = RECEIVED.with_borrow(|all| all.iter().find(|one| one.id() == id).cloned());
     found.ok_or_else(|| E::custom(NO_MESSAGE))
 }

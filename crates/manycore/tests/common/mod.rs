@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use manycore::StartMethod;
 use manycore::channel::{Message, Payload};
-use manycore::memory::Block;
+use manycore::memory::{Block, Descriptor};
 use manycore::pool::{
     FaceError, Function, JobHandle, JobOptions, Order, Outcome, RawPool, Seat, Settings, Settled,
     Spawner, Task, Worker,
@@ -228,6 +228,11 @@ impl Bytes {
         self.raw.function(name.as_bytes()).unwrap()
     }
 
+    pub(crate) fn function_with(&self, name: &[u8], descriptors: &[Descriptor]) -> Arc<Function> {
+        let payload = Payload { body: &[name], descriptors, ..Payload::default() };
+        self.raw.function_of(&payload).unwrap()
+    }
+
     pub(crate) fn call(&self, name: &str, body: &[u8]) -> JobHandle {
         self.call_with(name, body, JobOptions::default())
     }
@@ -413,7 +418,8 @@ fn serve_tasks(seat: Seat, mood: u8) {
     loop {
         match worker.try_next().unwrap() {
             None => retry(|| worker.wait()),
-            Some(Order::Define { function, body }) => {
+            Some(Order::Define { function, definition }) => {
+                let body = definition.open().unwrap();
                 let name = String::from_utf8(body.body().to_vec()).unwrap();
                 functions.insert(function, (name, body));
             }

@@ -3,14 +3,14 @@
 use std::io::{PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use manycore::Pool;
 use manycore::channel::Payload;
 use manycore::memory::{Block, Descriptor};
 use manycore::pool::{JobHandle, JobOptions, Lost, Outcome};
 use manycore::process::SIGKILL;
+use manycore::{Pool, Shared};
 
 use crate::common::*;
 
@@ -50,6 +50,51 @@ fn typed_values_share_memory_and_files() {
         drop(pool.map(write, (0..100).map(|_| writer.clone())).unwrap());
         drop(writer);
         assert_eq!(read(reader).len(), 100);
+    });
+}
+
+static DECODED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts how often it is decoded.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(from = "Vec<u64>", into = "Vec<u64>")]
+#[derive(Clone)]
+struct Table(Vec<u64>);
+
+impl From<Vec<u64>> for Table {
+    fn from(items: Vec<u64>) -> Self {
+        DECODED.fetch_add(1, Ordering::Relaxed);
+        Self(items)
+    }
+}
+
+impl From<Table> for Vec<u64> {
+    fn from(table: Table) -> Self {
+        table.0
+    }
+}
+
+fn look_up((table, place): (Shared<Table>, usize)) -> (u64, usize, Shared<Table>) {
+    (table.0[place], DECODED.load(Ordering::Relaxed), table)
+}
+
+#[test]
+fn a_shared_value_is_decoded_once_in_each_process() {
+    each("typed shared", |method, _| {
+        let pool = Pool::builder().workers(2).start_method(method).worker_args(ENTRY);
+        let pool = pool.build().unwrap();
+        let table = Shared::new(Table((0..100_000).collect())).unwrap();
+        let before = memory_of(pool.pids()[0]);
+        let inputs = (0..1000).map(|place| (table.clone(), place * 100));
+        let results = pool.map(look_up, inputs).unwrap();
+        for (place, (item, decoded, again)) in results.iter().enumerate() {
+            assert_eq!((*item, *decoded), (place as u64 * 100, 1));
+            assert_eq!(again.0.len(), 100_000);
+        }
+        drop((results, table));
+        while memory_of(pool.pids()[0]) != before {
+            thread::yield_now();
+        }
     });
 }
 
@@ -94,7 +139,7 @@ fn a_function_has_descriptors() {
         let name = format!("count-in {id} {offset}");
         let descriptors = [descriptor];
         for _ in 0..200 {
-            let function = pool.raw.function_with(name.as_bytes(), &descriptors).unwrap();
+            let function = pool.function_with(name.as_bytes(), &descriptors);
             let job = pool.raw.call(function, &Payload::default(), JobOptions::default()).unwrap();
             job.wait(None).unwrap();
         }
@@ -111,7 +156,7 @@ fn an_outcome_keeps_nothing_open() {
             .map(|n| {
                 let (reader, writer) = pipe();
                 let name = [b"echo ", writer.id().to_string().as_bytes()].concat();
-                let function = pool.raw.function_with(&name, &[writer]).unwrap();
+                let function = pool.function_with(&name, &[writer]);
                 let payload = Payload { body: &[&[n]], ..Payload::default() };
                 (reader, pool.raw.call(function, &payload, JobOptions::default()).unwrap())
             })
@@ -148,7 +193,7 @@ fn an_idle_worker_lets_go_of_what_has_ended() {
             let place = [descriptor.id(), offset as u64].map(u64::to_le_bytes).concat();
             if in_function {
                 let name = format!("count-in {} {offset}", descriptor.id());
-                let function = pool.raw.function_with(name.as_bytes(), &[descriptor]).unwrap();
+                let function = pool.function_with(name.as_bytes(), &[descriptor]);
                 let job = pool.raw.call(function, &Payload::default(), JobOptions::default());
                 result(&job.unwrap());
             } else {

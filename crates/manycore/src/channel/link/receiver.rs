@@ -61,19 +61,19 @@ impl Receiver {
     }
 
     fn open(&mut self, wire: &Wire) -> Result<Message> {
-        let mut message = if wire.slab == 0 {
+        let message = if wire.slab == 0 {
             Message::own(wire, std::mem::take(&mut self.record), Wire::LEN)?
         } else {
             let len =
                 usize::try_from(wire.len).map_err(|_| Error::corrupt("the length of a message"))?;
             Message::leased(wire, self.mail.lease(wire.slab, len)?)?
         };
-        if wire.descriptors > 0 {
-            let names = message.names().into_iter();
-            message
-                .set_descriptors(names.map(|name| self.descriptor(name)).collect::<Result<_>>()?);
+        if wire.descriptors == 0 {
+            return Ok(message);
         }
-        Ok(message)
+        let names = message.names().into_iter();
+        let descriptors = names.map(|name| self.descriptor(name)).collect::<Result<_>>()?;
+        Ok(message.with_descriptors(descriptors))
     }
 
     fn descriptor(&mut self, name: u64) -> Result<Received> {

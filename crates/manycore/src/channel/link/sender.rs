@@ -19,6 +19,8 @@ pub(super) struct Sender {
     pub(super) descriptors: DescriptorWriter,
     /// Where the ring was when the other side was last asked to take in what is on the socket.
     asked: u64,
+    /// How many bytes the messages had.
+    pub(super) sent: u64,
 }
 
 impl Sender {
@@ -26,30 +28,25 @@ impl Sender {
     pub(super) fn new(ring: Memory, socket: Descriptor, hall: Option<Hall>) -> Self {
         let slabs = SlabWriter::new(socket.clone());
         let descriptors = DescriptorWriter::new(socket, hall);
-        Self { ring: Producer::new(ring), slabs, descriptors, asked: 0 }
+        Self { ring: Producer::new(ring), slabs, descriptors, asked: 0, sent: 0 }
     }
 
     /// Sends a message; false if there is no room for it now.
     pub(super) fn send(&mut self, head: Head, payload: &Payload<'_>) -> Result<bool> {
-        let body = payload.body.iter().map(|part| part.len()).sum();
-        let lengths = payload.buffers.iter().map(|buffer| buffer.len());
-        let layout = Layout::of(body, lengths, payload.descriptors.len())
-            .ok_or_else(|| Error::misuse("a message of more than 2^64 bytes"))?;
-        let wire = Wire {
-            head,
-            slab: 0,
-            body: body as u64,
-            buffers: payload.buffers.len() as u64,
-            descriptors: payload.descriptors.len() as u64,
-            len: layout.len as u64,
-        };
+        let (wire, layout) =
+            payload.plan(head).ok_or_else(|| Error::misuse("a message of more than 2^64 bytes"))?;
         if !payload.descriptors.is_empty() && !self.send_descriptors(payload)? {
             return Ok(false);
         }
-        if layout.len <= INLINE && payload.buffers.is_empty() {
-            return Ok(self.send_inline(&wire, payload));
+        let sent = if layout.len <= INLINE && payload.buffers.is_empty() {
+            self.send_inline(&wire, payload)
+        } else {
+            self.send_in_slab(wire, payload, &layout)?
+        };
+        if sent {
+            self.sent += layout.len as u64;
         }
-        self.send_in_slab(wire, payload, &layout)
+        Ok(sent)
     }
 
     /// Sends the descriptors that the other side does not have yet.
@@ -101,8 +98,8 @@ impl Sender {
         payload: &Payload<'_>,
         layout: &Layout,
     ) -> Result<bool> {
-        let table = table(payload);
-        let pieces = pieces(&table, payload, layout);
+        let table = payload.table();
+        let pieces = layout.pieces(&table, payload);
         let Some(slab) = self.slabs.write(layout.len, &pieces)? else { return Ok(false) };
         wire.slab = slab;
         let sent = self.ring.push(&[&wire.encode()]);
@@ -116,7 +113,7 @@ impl Sender {
     fn send_inline(&mut self, wire: &Wire, payload: &Payload<'_>) -> bool {
         let head = wire.encode();
         if !payload.descriptors.is_empty() {
-            let record = [&head, table(payload).as_slice(), &payload.body.concat()].concat();
+            let record = [&head, payload.table().as_slice(), &payload.body.concat()].concat();
             return self.ring.push(&[&record]);
         }
         match payload.body {
@@ -134,23 +131,4 @@ impl Sender {
             self.push_bare(head);
         }
     }
-}
-
-/// What a message begins with: the lengths of its buffers and the names of its descriptors.
-fn table(payload: &Payload<'_>) -> Vec<u8> {
-    let lengths = payload.buffers.iter().map(|buffer| buffer.len() as u64);
-    let names = payload.descriptors.iter().map(Descriptor::id);
-    lengths.chain(names).flat_map(u64::to_le_bytes).collect()
-}
-
-/// The parts of a message with their places in its slab.
-fn pieces<'a>(table: &'a [u8], payload: &Payload<'a>, layout: &Layout) -> Vec<(usize, &'a [u8])> {
-    let mut pieces = vec![(0, table)];
-    let mut at = layout.body;
-    for part in payload.body {
-        pieces.push((at, part));
-        at += part.len();
-    }
-    pieces.extend(layout.buffers.iter().copied().zip(payload.buffers.iter().copied()));
-    pieces
 }

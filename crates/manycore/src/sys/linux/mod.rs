@@ -10,6 +10,7 @@ pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod private;
 pub(crate) mod process;
+pub(crate) mod room;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stream;
