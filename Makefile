@@ -82,9 +82,12 @@ fmt: $(VENV)/.requirements ## format the Rust and the Python code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench_python = $$($(BIN)/python -m bench.environment $(if $(BENCH_PYTHON),'$(BENCH_PYTHON)'))
+
 .PHONY: bench
-bench: $(VENV)/.built ## measure against the standard library; BENCH=apply,imap START_METHOD=fork,forkserver
-	$(BIN)/python -m bench $(if $(BENCH),--cases $(BENCH)) $(if $(START_METHOD),--start-methods $(START_METHOD))
+bench: $(VENV)/.built ## measure against the standard library and rivals; BENCH=apply,imap SYSTEMS=manycore,loky START_METHOD=fork BENCH_PYTHON=python3.12
+	python=$(bench_python) && $$python -m bench $(if $(BENCH),--cases $(BENCH)) $(strip \
+		)$(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(START_METHOD),--start-methods $(START_METHOD)) $(ARGS)
 
 .PHONY: clean
 clean: ## remove the local environment and what was built

@@ -19,7 +19,7 @@ def describe() -> dict[str, str | int]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(),
         "python": platform.python_version(),
-        "manycore": version("manycore"),
+        "manycore": manycore.__version__,
         "numpy": version("numpy"),
         "system": f"{platform.system()} {system} {platform.machine()}",
         "processor": processor(),
