@@ -89,6 +89,10 @@ bench: $(VENV)/.built ## measure against the standard library and rivals; BENCH=
 	python=$(bench_python) && $$python -m bench $(if $(BENCH),--cases $(BENCH)) $(strip \
 		)$(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(START_METHOD),--start-methods $(START_METHOD)) $(ARGS)
 
+.PHONY: bench-docs
+bench-docs: $(VENV)/.built ## write what was measured into docs/performance.md; RESULTS=bench/results/….json
+	python=$(bench_python) && $$python -m bench.tables $(RESULTS)
+
 .PHONY: clean
 clean: ## remove the local environment and what was built
 	rm -rf $(VENV) target

@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> None:
 
 def default() -> list[str]:
     """The Python to measure on."""
-    from tests.cpython import pythons
-
-    return shlex.split(pythons.find(VERSION) or sys.executable)
+    find = [sys.executable, "-m", "tests.cpython.pythons", VERSION]
+    found = subprocess.run(find, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return shlex.split(found) or [sys.executable]
 
 
 def make(command: list[str], home: Path) -> None:

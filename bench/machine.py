@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import manycore
+
+from bench.environment import NOT_INSTALLED
+from bench.systems import SYSTEMS
+
 ROOT = Path(__file__).resolve().parent.parent
 
+Machine = dict[str, str | int | dict[str, str]]
 
-def describe() -> dict[str, str | int]:
+
+def describe() -> Machine:
     """Machine, versions, commit and date, without the name of the machine."""
     system = ".".join(platform.release().split(".")[:2])
     return {
@@ -24,6 +33,19 @@ def describe() -> dict[str, str | int]:
         "system": f"{platform.system()} {system} {platform.machine()}",
         "processor": processor(),
         "processors": len(os.sched_getaffinity(0)),
+        "versions": {name: system.version() or "" for name, system in SYSTEMS.items()},
+        "not installed": not_installed(),
+    }
+
+
+def not_installed() -> dict[str, str]:
+    """The rivals that are not here, and what pip said about them."""
+    path = Path(sys.prefix) / NOT_INSTALLED
+    errors = json.loads(path.read_text()) if path.exists() else {}
+    return {
+        name: errors.get(system.package, "not in this environment")
+        for name, system in SYSTEMS.items()
+        if system.version() is None
     }
 
 
