@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from bench import machine, results
-from bench.once import SERIAL, WATCHDOG
+from bench.child import FailedError, run
+from bench.once import SERIAL
 from bench.registry import METHODS, Case, load
 from bench.results import Measurement
 from bench.systems import OURS, STDLIB, SYSTEMS
 
 ROUNDS = 5
 DOES_NOT_APPLY = "-"
-
-
-class FailedError(Exception):
-    """A measurement has ended without a figure."""
 
 
 def planned(cases: list[Case], systems: list[str], methods: list[str]) -> list[list[Measurement]]:
@@ -58,43 +49,13 @@ def measure(turns: list[Measurement], rounds: int) -> None:
 def measure_once(one: Measurement) -> None:
     """One round of one system. What a rival cannot do is a result; what we cannot ends the run."""
     try:
-        one.rounds.append(run(one.case, one.system, one.start_method))
+        found = run("bench.once", one.case, one.system, one.start_method)
+        one.rounds.append(float(found))
     except FailedError as error:
         if one.system in (OURS, STDLIB):
             raise SystemExit(f"{one.case}, {one.system}, {one.start_method}: {error}") from None
         one.failed = str(error).strip().splitlines()[-1]
         print(f"{one.case}, {one.system}: {one.failed}", file=sys.stderr, flush=True)
-
-
-def run(case: str, system: str, method: str) -> float:
-    """Seconds per operation, measured by a new process, of which nothing is left afterwards."""
-    with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory, "seconds")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.once", str(file), case, system, method],
-            cwd=machine.ROOT,
-            env={**os.environ, "PYTHONPATH": str(machine.ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(log := Path(directory, "log")).open("wb"),
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(WATCHDOG + 10)
-        except subprocess.TimeoutExpired:
-            code = -1
-        finally:
-            end(process)
-        if code != 0 or not file.exists():
-            raise FailedError(log.read_text(errors="replace") or f"ended with {code}")
-        return float(file.read_text())
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kills what is left of a measurement: its process and those that it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def parse(arguments: list[str], names: list[str]) -> argparse.Namespace:

@@ -9,12 +9,11 @@ import faulthandler
 import sys
 from pathlib import Path
 
+from bench.child import WATCHDOG
 from bench.registry import load
 from bench.systems import SYSTEMS
 
 SERIAL = "serial"
-WATCHDOG = 100
-"""Seconds after which all stacks are printed and we give up."""
 
 
 def measure(case: str, system: str, method: str) -> float:

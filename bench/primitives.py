@@ -40,7 +40,7 @@ def pipe(system: Adapter) -> float:
     return seconds / count
 
 
-@case("lock", unit="lock", needs="Lock", goal=3)
+@case("lock", unit="item", needs="Lock", goal=3)
 def lock(system: Adapter) -> float:
     """`with lock: done += 1`, 100,000 times, while nobody else wants it."""
     lock = system.Lock()
@@ -55,7 +55,7 @@ def lock(system: Adapter) -> float:
     return seconds / count
 
 
-@case("value", unit="lock", needs="Value", goal=4)
+@case("value", unit="item", needs="Value", goal=4)
 def value(system: Adapter) -> float:
     """`with v.get_lock(): v.value += 1`, 100,000 times, with `v = Value("i", 0)`."""
     v = system.Value("i", 0)

@@ -55,7 +55,7 @@ def ends(item: bytes) -> tuple[int, int]:
     return len(item), item[-1]
 
 
-@case("queue_1mb", unit="array", needs="Process Queue", goal=10, nbytes=NBYTES)
+@case("queue_1mb", unit="item", needs="Process Queue", goal=10, nbytes=NBYTES)
 def queue_1mb(system: Adapter) -> float:
     """As `queue_small`, with 200 times 1 MB of bytes; each is dropped after a look at its end."""
     count = system.count(LARGE_ITEMS)

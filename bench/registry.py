@@ -12,7 +12,8 @@ from bench.rivals.base import Adapter
 Measure = Callable[[Adapter], float]
 """Does the work of a case once on a system and returns the seconds per operation."""
 
-Unit = Literal["call", "task", "item", "array", "cycle", "job", "round trip", "lock", "pair"]
+Unit = Literal["call", "task", "item", "array", "cycle", "job", "round trip", "pair"]
+"""What one operation is."""
 
 WORKERS = 2
 METHODS = ("fork", "forkserver", "spawn")

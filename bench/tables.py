@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,8 @@ from bench.registry import Case, load
 from bench.results import Measurement, Results, read
 from bench.systems import OURS, STDLIB, SYSTEMS
 
-UNITS = ((1e-6, "ns", 1e9), (1e-3, "µs", 1e6), (1, "ms", 1e3), (math.inf, "s", 1))
+UNITS = (("ns", 1e9), ("µs", 1e6), ("ms", 1e3), ("s", 1.0))
 PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def report(results: Results, cases: dict[str, Case]) -> Iterator[str]:
@@ -23,8 +21,6 @@ def report(results: Results, cases: dict[str, Case]) -> Iterator[str]:
     yield f"# manycore {machine['manycore']}, commit {machine['commit']}, {machine['date']}"
     yield ""
     yield from figures(results, cases)
-    yield ""
-    yield from (f"- **{name}**: {cases[name].definition}" for name in names(results))
 
 
 def figures(results: Results, cases: dict[str, Case]) -> Iterator[str]:
@@ -36,6 +32,11 @@ def figures(results: Results, cases: dict[str, Case]) -> Iterator[str]:
     yield from against_rivals(results, cases)
     yield ""
     yield from shortcomings(results, cases)
+    yield ""
+    yield "What an operation is:"
+    yield ""
+    for name in names(results):
+        yield f"- **{name}**, the {cases[name].unit}: {cases[name].definition}"
 
 
 def described(results: Results) -> str:
@@ -158,7 +159,8 @@ def readable(case: Case, one: Measurement | None) -> str:
 
 def duration(seconds: float) -> str:
     """Three digits of it, in a unit that keeps it short."""
-    unit, scale = next((unit, scale) for below, unit, scale in UNITS if seconds < below)
+    fits = ((unit, scale) for unit, scale in UNITS if seconds * scale < 999.5)
+    unit, scale = next(fits, UNITS[-1])
     return f"{seconds * scale:#.3g}".rstrip(".") + f" {unit}"
 
 
@@ -169,19 +171,21 @@ def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
     yield from (f"| {' | '.join(cells)} |" for cells in rows)
 
 
-def insert(text: str, lines: list[str]) -> str:
-    """The text with the lines between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not rest or END not in text:
-        raise SystemExit(f"{PAGE} has no {BEGIN} and {END}")
-    return "\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"])
+def insert(text: str, mark: str, lines: list[str]) -> str:
+    """The text with the lines between two marks."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, found, rest = text.partition(begin)
+    _, also_found, after = rest.partition(end)
+    if not (found and also_found):
+        raise SystemExit(f"{PAGE} has no {begin} … {end}")
+    return "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
 
 
 def main(arguments: list[str]) -> None:
     """Writes the tables of a file of results to the page."""
     (path,) = arguments
-    PAGE.write_text(insert(PAGE.read_text(), [*figures(read(Path(path)), load())]))
+    lines = [*figures(read(Path(path)), load())]
+    PAGE.write_text(insert(PAGE.read_text(), "figures", lines))
 
 
 if __name__ == "__main__":
