@@ -8,7 +8,7 @@ from typing import Any
 from bench.registry import WORKERS, case, check
 from bench.rivals.base import Adapter
 
-ROUND_TRIPS = 2_000
+ROUND_TRIPS = 4_000
 TASKS = 10_000
 LOOK_UPS = 200
 LENGTH = 100_000
@@ -26,7 +26,7 @@ def warm(pool: Any) -> None:
 
 @case("apply", unit="call", needs="Pool map apply", goal=25)
 def apply(system: Adapter) -> float:
-    """One `Pool(2)`, warm; 2,000 times `pool.apply(add_one, (i,))`, each after the one before."""
+    """One `Pool(2)`, warm; 4,000 times `pool.apply(add_one, (i,))`, each after the one before."""
     count = system.count(ROUND_TRIPS)
     with system.Pool(WORKERS) as pool:
         warm(pool)

@@ -14,7 +14,7 @@ from bench.growth.page import Point
 from bench.growth.series import Series, load
 
 ROUNDS = 5
-BUDGET = 20.0
+BUDGET = 10.0
 """Seconds after which a point has no further rounds."""
 
 
@@ -60,12 +60,11 @@ def main(arguments: list[str]) -> None:
     names = options.series.split(",")
     if unknown := set(names) - set(known):
         parser.error(f"no such series: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    points = [
-        point
-        for name in names
-        for point in measure(known[name], options.largest_payload if name == "payload" else None)
-    ]
-    path, growth = page.write(machine.describe(), points, known, add=options.add)
+    place, add = machine.describe(), options.add
+    for name in names:
+        largest = options.largest_payload if name == "payload" else None
+        path, growth = page.write(place, measure(known[name], largest), known, add=add)
+        add = True
     for name, picture in plots.draw(growth).items():
         path.with_name(f"{path.stem}-{name}.svg").write_text(picture)
     print("\n".join(page.tables(growth, known)))

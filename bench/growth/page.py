@@ -80,7 +80,7 @@ def tables(growth: Growth, known: dict[str, Series]) -> Iterator[str]:
     yield (
         f"{machine['processors']} processors ({machine['processor']}), {machine['system']}, "
         f"Python {machine['python']}, commit {machine['commit']}. Start method fork, loky its own. "
-        "Medians of five rounds, of fewer where these take more than 20 s."
+        "Medians of five rounds, of fewer where these take more than 10 s."
     )
     for name in dict.fromkeys(one.series for one in growth.points):
         yield ""

@@ -69,10 +69,13 @@ def apply_async(system: Adapter, size: int) -> dict[str, float]:
     return {"seconds": seconds / size, "bytes": peak() - before}
 
 
-@series("workers", of="workers", sizes=(1, 2, 8, 64, 256), systems=COMPARED)
+WORKER_COUNTS = (1, 2, 8, 64, 256)
+
+
+@series("workers", of="workers", sizes=WORKER_COUNTS, systems=COMPARED, limits={"loky": 64})
 def workers(system: Adapter, size: int) -> dict[str, float]:
-    """`pool.imap(add_one, range(10_000))`, chunksize 1, on n warm workers of 2 processors."""
-    tasks = 10_000
+    """`pool.imap(add_one, range(4_000))`, chunksize 1, on n warm workers of 2 processors."""
+    tasks = 4_000
     with system.Pool(size) as pool:
         warm(pool)
         start = time.perf_counter()
@@ -91,12 +94,11 @@ def wait(number: int) -> int:
     return number
 
 
-@series("waiting", of="workers", sizes=(1, 2, 8, 64, 256), systems=COMPARED)
+@series("waiting", of="workers", sizes=WORKER_COUNTS, systems=COMPARED, limits={"loky": 64})
 def waiting(system: Adapter, size: int) -> dict[str, float]:
     """`pool.imap(wait, range(20 * n))`, chunksize 1, on n warm workers; a task sleeps 10 ms.
 
-    At best, that is 200 ms. The share of it is what remains of that when dispatch is to keep so
-    many workers busy.
+    At best, that is 200 ms; the share is that time by what it took.
     """
     tasks = 20 * size
     with system.Pool(size) as pool:
@@ -112,7 +114,9 @@ SIZES = (
     1,
     KILOBYTE,
     16 * KILOBYTE,
+    64 * KILOBYTE,
     256 * KILOBYTE,
+    MEGABYTE,
     4 * MEGABYTE,
     64 * MEGABYTE,
     GIGABYTE,
