@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,8 @@ def shared(system: Adapter, size: int) -> dict[str, float]:
 def idle(system: Adapter, size: int) -> dict[str, float]:
     """A pool of n workers that has done one `map` does nothing for 2 s.
 
-    Processor time and wake-ups of all processes in that time, and what a worker has of memory for
-    itself.
+    Processor time and wake-ups in a second, of all threads but the one that sleeps; bytes of memory
+    that a worker has for itself.
     """
     with system.Pool(size) as pool:
         pool.map(time.sleep, [0.02] * size, chunksize=1)
@@ -136,9 +137,13 @@ def idle(system: Adapter, size: int) -> dict[str, float]:
 
 
 def used(workers: list[int]) -> tuple[float, float]:
-    """Seconds of a processor and switches of all threads so far."""
+    """Seconds of a processor and switches of all threads but the one that asks, so far."""
+    asking = str(threading.get_native_id())
     threads = [
-        thread for pid in (os.getpid(), *workers) for thread in Path(f"/proc/{pid}/task").iterdir()
+        thread
+        for pid in (os.getpid(), *workers)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        if thread.name != asking
     ]
     fields = [(thread / "schedstat").read_text().split() for thread in threads]
     return sum(int(field[0]) for field in fields) / 1e9, sum(int(field[2]) for field in fields)
