@@ -38,6 +38,13 @@ def describe() -> Machine:
     }
 
 
+def stem(machine: Machine) -> str:
+    """The name of the files with the results of a day, a commit and a Python."""
+    commit = str(machine["commit"]).replace("+", "-changed")
+    minor = str(machine["python"]).rpartition(".")[0]
+    return f"{str(machine['date'])[:10]}-{commit}-python{minor}"
+
+
 def not_installed() -> dict[str, str]:
     """The rivals that are not here, and what pip said about them."""
     path = Path(sys.prefix) / NOT_INSTALLED

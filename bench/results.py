@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.machine import Machine
+from bench.machine import Machine, stem
 from bench.once import SERIAL
 from bench.registry import METHODS, Case
 from bench.systems import OURS, STDLIB
@@ -110,8 +110,7 @@ def write(
     """Writes the JSON and the Markdown file; returns the path of the second and its text."""
     from bench import tables
 
-    stem = f"{str(machine['date'])[:10]}-{machine['commit']}".replace("+", "-changed")
-    path = RESULTS / f"{stem}.json"
+    path = RESULTS / f"{stem(machine)}.json"
     if add and path.exists():
         found = merge(read(path).found, found, list(cases))
     results = Results(machine, found)

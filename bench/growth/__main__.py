@@ -18,14 +18,14 @@ BUDGET = 10.0
 """Seconds after which a point has no further rounds."""
 
 
-def measure(series: Series, largest: int | None) -> list[Point]:
+def measure(series: Series, rounds: int, largest: int | None) -> list[Point]:
     """All points; rounds of the systems in turn, as many as fit into the budget of a point."""
     points = [Point(series.name, system, size) for size, system in series.points(largest)]
     for size in dict.fromkeys(point.size for point in points):
         print(f"{series.name}, {size:,} {series.of} …", file=sys.stderr, flush=True)
         turns = [point for point in points if point.size == size]
         spent = dict.fromkeys([point.system for point in turns], 0.0)
-        for turn in range(ROUNDS):
+        for turn in range(rounds):
             first = turn % len(turns)
             for point in turns[first:] + turns[:first]:
                 if point.failed is None and spent[point.system] < BUDGET:
@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> None:
     known = load()
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--series", default=",".join(known), help="comma-separated (default: all)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each (default: {ROUNDS})")
     parser.add_argument(
         "--largest-payload", type=int, default=1 << 30, help="in bytes (default: 1 GB)"
     )
@@ -60,10 +61,14 @@ def main(arguments: list[str]) -> None:
     names = options.series.split(",")
     if unknown := set(names) - set(known):
         parser.error(f"no such series: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
     place, add = machine.describe(), options.add
     for name in names:
         largest = options.largest_payload if name == "payload" else None
-        path, growth = page.write(place, measure(known[name], largest), known, add=add)
+        path, growth = page.write(
+            place, measure(known[name], options.rounds, largest), known, add=add
+        )
         add = True
     for name, picture in plots.draw(growth).items():
         path.with_name(f"{path.stem}-{name}.svg").write_text(picture)

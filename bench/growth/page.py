@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.growth.series import Series, load
-from bench.machine import Machine
+from bench.machine import Machine, stem
 from bench.results import RESULTS
 from bench.tables import PAGE, duration, insert, table
 
@@ -60,8 +60,7 @@ def write(
     machine: Machine, points: list[Point], known: dict[str, Series], add: bool
 ) -> tuple[Path, Growth]:
     """Writes the JSON and the Markdown file."""
-    stem = f"{str(machine['date'])[:10]}-{machine['commit']}".replace("+", "-changed")
-    path = RESULTS / f"{stem}-growth.json"
+    path = RESULTS / f"{stem(machine)}-growth.json"
     if add and path.exists():
         again = {one.series for one in points}
         points = [one for one in read(path).points if one.series not in again] + points
@@ -77,10 +76,11 @@ def write(
 def tables(growth: Growth, known: dict[str, Series]) -> Iterator[str]:
     """Where it was measured, and a table for each series."""
     machine = growth.machine
+    most = max(len(one.rounds) for one in growth.points)
     yield (
         f"{machine['processors']} processors ({machine['processor']}), {machine['system']}, "
         f"Python {machine['python']}, commit {machine['commit']}. Start method fork, loky its own. "
-        "Medians of five rounds, of fewer where these take more than 10 s."
+        f"Medians of {most} rounds, of fewer where these take more than 10 s."
     )
     for name in dict.fromkeys(one.series for one in growth.points):
         yield ""
