@@ -83,12 +83,13 @@ def main(arguments: list[str]) -> None:
     """Measures, prints the tables and writes them to bench/results."""
     cases = load()
     options = parse(arguments, list(cases))
+    place = machine.describe()
     plan = planned([cases[name] for name in options.cases], options.systems, options.start_methods)
     for turns in plan:
         print(f"{turns[0].case} …", file=sys.stderr, flush=True)
         measure(turns, options.rounds)
     found = [one for turns in plan for one in turns]
-    path, text = results.write(machine.describe(), cases, found, add=options.add)
+    path, text = results.write(place, cases, found, add=options.add)
     print(text)
     print(f"Written to {path.relative_to(machine.ROOT)} and its .json.")
 
