@@ -13,8 +13,8 @@ from bench.registry import WORKERS, check
 from bench.rivals.base import Adapter
 
 ROUNDS = 3
-LONGEST = 1 << 20
-"""Turns of the task that is large enough for every pool; about 20 ms."""
+LONGEST = 1 << 17
+"""Turns of a task that is long enough for every pool; some milliseconds."""
 
 
 def spin(turns: int) -> int:
@@ -29,11 +29,13 @@ def spin(turns: int) -> int:
 def break_even(system: Adapter, size: int) -> dict[str, float]:
     """The shortest task from which on `pool.imap`, chunksize 1, on n warm workers beats a loop.
 
-    As many tasks as take 30 ms, at least 100 of them; medians of 3. By halves, until it is known
+    As many tasks as take 30 ms, at least 20 of them; medians of 3. By halves, until it is known
     to a tenth.
     """
     with system.Pool(size) as pool:
         warm(pool)
+        if not pays(pool, LONGEST):
+            raise RuntimeError(f"does not pay for {serial_time(LONGEST, 10) * 1e3:.0f} ms either")
         low, high = 1, LONGEST
         while high > low * 1.1 and high - low > 1:
             middle = round((low * high) ** 0.5)
@@ -46,7 +48,7 @@ def break_even(system: Adapter, size: int) -> dict[str, float]:
 
 def pays(pool: Any, turns: int) -> bool:
     """Whether the pool is faster for tasks of so many turns."""
-    tasks = max(100, round(0.03 / serial_time(turns, 10)))
+    tasks = max(20, round(0.03 / serial_time(turns, 10)))
     loop, parallel = [], []
     for _ in range(ROUNDS):
         loop.append(timed(lambda: map(spin, [turns] * tasks), turns * tasks))

@@ -87,6 +87,9 @@ def tables(growth: Growth, known: dict[str, Series]) -> Iterator[str]:
         yield f"**{name}**: {known[name].definition}"
         yield ""
         yield from of_series(growth, known[name])
+    for one in growth.points:
+        if one.failed:
+            yield f"\n{one.system} has failed at {one.series}, {one.size:,}: {one.failed}"
 
 
 def of_series(growth: Growth, series: Series) -> Iterator[str]:
