@@ -82,9 +82,21 @@ fmt: $(VENV)/.requirements ## format the Rust and the Python code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench_python = $$($(BIN)/python -m bench.environment $(if $(BENCH_PYTHON),'$(BENCH_PYTHON)'))
+
 .PHONY: bench
-bench: $(VENV)/.built ## measure against the standard library; BENCH=apply,imap START_METHOD=fork,forkserver
-	$(BIN)/python -m bench $(if $(BENCH),--cases $(BENCH)) $(if $(START_METHOD),--start-methods $(START_METHOD))
+bench: $(VENV)/.built ## measure against the standard library and rivals; BENCH=apply,imap SYSTEMS=manycore,loky START_METHOD=fork BENCH_PYTHON=python3.12
+	python=$(bench_python) && $$python -m bench $(if $(BENCH),--cases $(BENCH)) $(strip \
+		)$(if $(SYSTEMS),--systems $(SYSTEMS)) $(if $(START_METHOD),--start-methods $(START_METHOD)) $(ARGS)
+
+.PHONY: bench-growth
+bench-growth: $(VENV)/.built ## measure how costs grow with tasks, workers, payload; SERIES=imap,payload
+	python=$(bench_python) && $$python -m bench.growth $(if $(SERIES),--series $(SERIES)) $(ARGS)
+
+.PHONY: bench-docs
+bench-docs: $(VENV)/.built ## write what was measured into docs/performance.md; RESULTS=FILE.json GROWTH=FILE.json
+	python=$(bench_python); \
+	$(if $(RESULTS),$$python -m bench.tables $(RESULTS);) $(if $(GROWTH),$$python -m bench.growth.page $(GROWTH))
 
 .PHONY: clean
 clean: ## remove the local environment and what was built

@@ -1,68 +1,95 @@
-"""Measures the cases on both systems in turn: `python -m bench --cases apply,imap`."""
+"""Measures the cases on all systems in turn: `python -m bench --cases apply,imap`."""
 
 from __future__ import annotations
 
 import argparse
-import faulthandler
-import importlib
 import sys
 
 from bench import machine, results
-from bench.registry import Case, load
+from bench.child import FailedError, run
+from bench.once import SERIAL
+from bench.registry import METHODS, Case, load
+from bench.results import Measurement
+from bench.systems import OURS, STDLIB, SYSTEMS
 
-WATCHDOG = 120
-"""Seconds that one round of one case may take before all stacks are printed and we give up."""
-
-
-def round_of(case: Case, system: str, method: str) -> float:
-    """One measurement of `case` on the module named `system`, in seconds per operation."""
-    faulthandler.dump_traceback_later(WATCHDOG, exit=True)
-    try:
-        return case.measure(importlib.import_module(system).get_context(method))
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+ROUNDS = 5
+DOES_NOT_APPLY = "-"
 
 
-def measure(case: Case, method: str, rounds: int) -> results.Measurement:
-    """All rounds of a case; the system that goes first changes with each."""
-    found = results.Measurement(case.name, method, [], [], [])
-    for turn in range(rounds):
-        systems = ["multiprocessing", "manycore"]
-        for system in systems if turn % 2 == 0 else systems[::-1]:
-            getattr(found, system).append(round_of(case, system, method))
-        if case.serial is not None:
-            found.serial.append(case.serial())
+def planned(cases: list[Case], systems: list[str], methods: list[str]) -> list[list[Measurement]]:
+    """What is to be measured: for each case what is measured in turn."""
+    return [[*of_case(case, systems, methods)] for case in cases]
+
+
+def of_case(case: Case, systems: list[str], methods: list[str]) -> list[Measurement]:
+    """The measurements of a case, without figures yet."""
+    found = []
+    for name in systems:
+        system = SYSTEMS[name]
+        if system.has(case) and system.version() is not None:
+            chosen = [one for one in case.methods if one in methods]
+            ours = name in (OURS, STDLIB)
+            found += [
+                Measurement(case.name, name, one) for one in (chosen if ours else system.methods)
+            ]
+    if case.serial is not None:
+        found.append(Measurement(case.name, SERIAL, DOES_NOT_APPLY))
     return found
+
+
+def measure(turns: list[Measurement], rounds: int) -> None:
+    """All rounds of a case; another one goes first in each."""
+    for turn in range(rounds):
+        first = turn % len(turns)
+        for one in turns[first:] + turns[:first]:
+            if one.failed is None:
+                measure_once(one)
+
+
+def measure_once(one: Measurement) -> None:
+    """One round of one system. What a rival cannot do is a result; what we cannot ends the run."""
+    try:
+        found = run("bench.once", one.case, one.system, one.start_method)
+        one.rounds.append(float(found))
+    except FailedError as error:
+        if one.system in (OURS, STDLIB):
+            raise SystemExit(f"{one.case}, {one.system}, {one.start_method}: {error}") from None
+        one.failed = str(error).strip().splitlines()[-1]
+        print(f"{one.case}, {one.system}: {one.failed}", file=sys.stderr, flush=True)
 
 
 def parse(arguments: list[str], names: list[str]) -> argparse.Namespace:
     """The options; unknown names are refused."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--cases", default=",".join(names), help="comma-separated (default: all)")
-    parser.add_argument("--start-methods", default="fork,forkserver", help="comma-separated")
-    parser.add_argument("--rounds", type=int, default=7, help="of each case (default: 7)")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="comma-separated")
+    parser.add_argument("--start-methods", default=",".join(METHODS), help="comma-separated")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each (default: {ROUNDS})")
+    parser.add_argument(
+        "--add", action="store_true", help="to the results of this commit, not in their place"
+    )
     options = parser.parse_args(arguments)
-    options.cases = options.cases.split(",")
-    options.start_methods = options.start_methods.split(",")
-    if unknown := set(options.cases) - set(names):
-        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    if unknown := set(options.start_methods) - {"fork", "spawn", "forkserver"}:
-        parser.error(f"no such start method: {', '.join(sorted(unknown))}")
+    for option, known in (("cases", names), ("systems", SYSTEMS), ("start_methods", METHODS)):
+        chosen = getattr(options, option).split(",")
+        setattr(options, option, chosen)
+        if unknown := set(chosen) - set(known):
+            parser.error(f"no such {option}: {', '.join(sorted(unknown))}; {', '.join(known)}")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     return options
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, prints the table and writes it to bench/results."""
+    """Measures, prints the tables and writes them to bench/results."""
     cases = load()
     options = parse(arguments, list(cases))
-    found = []
-    for method in options.start_methods:
-        for name in options.cases:
-            print(f"{name}, {method} …", file=sys.stderr, flush=True)
-            found.append(measure(cases[name], method, options.rounds))
-    path, text = results.write(machine.describe(), cases, found)
+    place = machine.describe()
+    plan = planned([cases[name] for name in options.cases], options.systems, options.start_methods)
+    for turns in plan:
+        print(f"{turns[0].case} …", file=sys.stderr, flush=True)
+        measure(turns, options.rounds)
+    found = [one for turns in plan for one in turns]
+    path, text = results.write(place, cases, found, add=options.add)
     print(text)
     print(f"Written to {path.relative_to(machine.ROOT)} and its .json.")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from multiprocessing.context import BaseContext
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.registry import WORKERS, case, check
+from bench.rivals.base import Adapter
 
 LENGTH = 2_000_000
 NBYTES = LENGTH * 8
@@ -34,38 +34,40 @@ def ready(_: int) -> None:
     time.sleep(0.02)
 
 
-@case("array_argument", unit="array", goal=15, nbytes=NBYTES)
-def array_argument(context: BaseContext) -> float:
+@case("array_argument", unit="array", needs="Pool apply", goal=15, nbytes=NBYTES)
+def array_argument(system: Adapter) -> float:
     """One `Pool(2)`, warm; 10 times `pool.apply(sample, (array,))` with 2,000,000 float64 (16 MB).
 
     The worker adds up one number of each page of what it got.
     """
     array = numbers()
     expected = sample(array)
-    with context.Pool(WORKERS) as pool:
+    count = system.count(CALLS)
+    with system.Pool(WORKERS) as pool:
         for _ in range(2 * WORKERS):
             check(pool.apply(sample, (array,)), expected)
         start = time.perf_counter()
-        results = [pool.apply(sample, (array,)) for _ in range(CALLS)]
+        results = [pool.apply(sample, (array,)) for _ in range(count)]
         seconds = time.perf_counter() - start
-    check(results, [expected] * CALLS)
-    return seconds / CALLS
+    check(results, [expected] * count)
+    return seconds / count
 
 
-@case("array_result", unit="array", goal=15, nbytes=NBYTES)
-def array_result(context: BaseContext) -> float:
+@case("array_result", unit="array", needs="Pool map apply", goal=15, nbytes=NBYTES)
+def array_result(system: Adapter) -> float:
     """One `Pool(2)`, warm; 10 times `pool.apply(numbers)`, which returns the same 16 MB.
 
     The worker has made the array before the clock starts; the parent adds up one number of each
     page of each array and drops it.
     """
     expected = sample(numbers())
-    with context.Pool(WORKERS) as pool:
+    count = system.count(CALLS)
+    with system.Pool(WORKERS) as pool:
         pool.map(ready, range(2 * WORKERS), chunksize=1)
         for _ in range(2 * WORKERS):
             check(sample(pool.apply(numbers)), expected)
         start = time.perf_counter()
-        results = [sample(pool.apply(numbers)) for _ in range(CALLS)]
+        results = [sample(pool.apply(numbers)) for _ in range(count)]
         seconds = time.perf_counter() - start
-    check(results, [expected] * CALLS)
-    return seconds / CALLS
+    check(results, [expected] * count)
+    return seconds / count

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import time
-from multiprocessing.context import BaseContext
 
 from bench.calls import add_one
-from bench.registry import WORKERS, case, check
+from bench.registry import METHODS, WORKERS, case, check
+from bench.rivals.base import Adapter
 
 CYCLES = 5
 
 
-@case("startup", unit="cycle", goal=2)
-def startup(context: BaseContext) -> float:
+@case(
+    "startup",
+    unit="cycle",
+    needs="Pool map",
+    goal={"fork": 2, "forkserver": 5, "spawn": 2},
+    methods=METHODS,
+)
+def startup(system: Adapter) -> float:
     """5 times from nothing: `Pool(2)`, one `map` of 4 numbers, `close()`, `join()`.
 
     A fork server, where there is one, already runs.
     """
-    cycle(context)
+    cycle(system)
+    count = system.count(CYCLES)
     start = time.perf_counter()
-    for _ in range(CYCLES):
-        cycle(context)
-    return (time.perf_counter() - start) / CYCLES
+    for _ in range(count):
+        cycle(system)
+    return (time.perf_counter() - start) / count
 
 
-def cycle(context: BaseContext) -> None:
+def cycle(system: Adapter) -> None:
     """One pool, from start to end."""
-    pool = context.Pool(WORKERS)
+    pool = system.Pool(WORKERS)
     check(pool.map(add_one, range(4)), [1, 2, 3, 4])
     pool.close()
     pool.join()

@@ -13,6 +13,9 @@ compile_error!("the manycore engine runs on Linux only, for now");
 #[cfg(not(loom))]
 pub mod channel;
 mod error;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod internals;
 pub mod memory;
 #[cfg(not(loom))]
 pub mod pool;
