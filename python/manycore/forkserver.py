@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import struct
 import sys
 import threading
 import warnings
 from multiprocessing.process import current_process
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args
 
 from . import _engine, _main, _stdlib, popen_fork, popen_spawn_posix, spawn
 from .context import OnError
@@ -22,6 +23,9 @@ __all__ = [
 
 # What one message on a socket may carry, less those that we add.
 _MAX_FDS = 250
+
+#: What the children would otherwise import one by one: that of a process, and of a pool's worker.
+_NEEDED = (".popen_forkserver", "._worker")
 
 _REQUEST = struct.Struct("=q?")
 
@@ -40,6 +44,10 @@ class Request(NamedTuple):
     def unpack(cls, data: bytes) -> Request:
         """The request from its bytes."""
         return cls(*_REQUEST.unpack(data))
+
+
+#: A request with its descriptors.
+Order: TypeAlias = tuple[Request, list[int]]
 
 
 class ForkServer:
@@ -91,27 +99,38 @@ class ForkServer:
 
     def fork(self, request: Request, fds: list[int]) -> _engine.Child:
         """A new process that runs what ``fds`` describe."""
-        if len(fds) >= _MAX_FDS:
-            raise ValueError("too many fds")
+        (child,) = self.fork_all([(request, fds)])
+        if isinstance(child, BaseException):
+            raise child
+        return child
+
+    def fork_all(self, orders: list[Order]) -> list[_engine.Child | BaseException]:
+        """A new process for each order. What became of the first ones, up to an exception."""
+        if any(len(fds) >= _MAX_FDS for _, fds in orders):
+            return [ValueError("too many fds")]
+        asked = [(request.pack(), fds) for request, fds in orders]
         with self._lock:
             server = self._running()
-            try:
-                return server.fork(request.pack(), fds)
-            except BrokenPipeError:
-                # It died under our hands. Take its exit code, so that it does not stay a zombie;
-                # the next one may have a longer life.
-                server.stop()
-                return self._fork_in_a_new_one(request, fds)
+            forked = server.fork_all(asked)
+            if not isinstance(forked[-1], BrokenPipeError):
+                return forked
+            # It died under our hands. Take its exit code, so that it does not stay a zombie; the
+            # next one may have a longer life.
+            server.stop()
+            done = forked[:-1]
+            return [*done, *self._fork_in_a_new_one(asked[len(done) :])]
 
-    def _fork_in_a_new_one(self, request: Request, fds: list[int]) -> _engine.Child:
-        try:
-            return self._running().fork(request.pack(), fds)
-        except BrokenPipeError as error:
-            if self._preload_modules and self._preload_on_error == "fail":
+    def _fork_in_a_new_one(
+        self, asked: list[tuple[bytes, list[int]]]
+    ) -> list[_engine.Child | BaseException]:
+        forked = self._running().fork_all(asked)
+        error = forked[-1]
+        if isinstance(error, BrokenPipeError) and self._preload_on_error == "fail":
+            if self._preload_modules:
                 error.add_note(
                     "Forkserver process may have crashed during module preloading. Check stderr."
                 )
-            raise
+        return forked
 
     def _running(self) -> _engine.ForkServer:
         if self._server is None or not self._server.is_alive():
@@ -157,6 +176,8 @@ def main(data_fd: int, lifeline_fd: int) -> None:
     with open(data_fd, "rb", closefd=True) as file:
         what = _stdlib.reduction.pickle.load(file)
     _preload(*what)
+    for name in _NEEDED:
+        importlib.import_module(name, __package__)
     _stdlib.util._close_stdin()
     _stdlib.util._flush_std_streams()
     served = _engine.serve(control_fd)
@@ -207,6 +228,7 @@ os.register_at_fork(after_in_child=_forkserver._reset)
 
 ensure_running = _forkserver.ensure_running
 fork = _forkserver.fork
+fork_all = _forkserver.fork_all
 get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload
