@@ -23,10 +23,13 @@ from multiprocessing.reduction import (  # type: ignore[attr-defined]
     _reduce_socket,
 )
 from types import FunctionType
-from typing import Any
 
 from . import _engine
 from .popen_fork import Popen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BufferWrapper", "MessageReducers", "assert_shareable", "close_inherited"]
 

@@ -8,12 +8,15 @@ A fork server gets all its requests at once and works on them while the parent g
 from __future__ import annotations
 
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess, current_process
-from typing import Any, NoReturn
+from multiprocessing.process import current_process
 
 from . import _engine, popen_fork
 from ._worker import Seat
 from .context import ForkProcess, ForkServerProcess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["Batch"]
 

@@ -20,7 +20,10 @@ from multiprocessing import context as _context
 from multiprocessing import process as _process
 from multiprocessing import reduction as _reduction
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["SHARED", "load", "package"]
 

@@ -1,11 +1,16 @@
 """What a pool worker does besides the engine's part, and what crosses when a task raises."""
 
+from __future__ import annotations
+
 import pickle
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from . import _engine, _peers, _stdlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Seat", "call_chunk", "rebuild_exception", "work", "work_for_executor"]
 
@@ -17,7 +22,7 @@ class Seat:
         #: Known when the process is about to start.
         self.fds: tuple[int, ...] = fds
 
-    def __reduce__(self) -> tuple[Callable[..., "Seat"], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Seat], tuple[Any, ...]]:
         return _arrive, tuple(map(_stdlib.reduction.DupFd, self.fds))
 
 

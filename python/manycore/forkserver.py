@@ -9,10 +9,18 @@ import sys
 import threading
 import warnings
 from multiprocessing.process import current_process
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args
 
 from . import _engine, _main, _stdlib, popen_fork, popen_spawn_posix, spawn
-from .context import OnError
+from .context import ON_ERROR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from .context import OnError
+
+    #: A request with its descriptors.
+    Order: TypeAlias = tuple["Request", list[int]]
 
 __all__ = [
     "connect_to_new_process",
@@ -30,24 +38,21 @@ _NEEDED = (".popen_forkserver", "._worker")
 _REQUEST = struct.Struct("=q?")
 
 
-class Request(NamedTuple):
+class Request:
     """What the server has to know beyond the descriptors: data, lifeline, [tracker], others."""
 
-    grace_ms: int
-    has_tracker: bool
+    def __init__(self, grace_ms: int, has_tracker: bool) -> None:
+        self.grace_ms = grace_ms
+        self.has_tracker = has_tracker
 
     def pack(self) -> bytes:
         """The request as bytes."""
-        return _REQUEST.pack(*self)
+        return _REQUEST.pack(self.grace_ms, self.has_tracker)
 
     @classmethod
     def unpack(cls, data: bytes) -> Request:
         """The request from its bytes."""
         return cls(*_REQUEST.unpack(data))
-
-
-#: A request with its descriptors.
-Order: TypeAlias = tuple[Request, list[int]]
 
 
 class ForkServer:
@@ -77,7 +82,7 @@ class ForkServer:
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
-        if on_error not in get_args(OnError):
+        if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         self._preload_modules = modules_names
         self._preload_on_error = on_error
@@ -125,11 +130,11 @@ class ForkServer:
     ) -> list[_engine.Child | BaseException]:
         forked = self._running().fork_all(asked)
         error = forked[-1]
-        if isinstance(error, BrokenPipeError) and self._preload_on_error == "fail":
-            if self._preload_modules:
-                error.add_note(
-                    "Forkserver process may have crashed during module preloading. Check stderr."
-                )
+        may_be_told = self._preload_modules and self._preload_on_error == "fail"
+        if isinstance(error, BrokenPipeError) and may_be_told:
+            error.add_note(
+                "Forkserver process may have crashed during module preloading. Check stderr."
+            )
         return forked
 
     def _running(self) -> _engine.ForkServer:

@@ -10,9 +10,12 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from . import _engine, _stdlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, Self
 
 __all__ = ["Popen"]
 

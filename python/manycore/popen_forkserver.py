@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
 
 from . import _engine, _stdlib, forkserver, popen_fork, popen_spawn_posix
+
+TYPE_CHECKING = False
 
 __all__ = ["Popen"]
 
@@ -64,8 +65,9 @@ class Popen(popen_fork.Popen):
 
     @classmethod
     def launch_all(cls, processes: list[BaseProcess]) -> list[Popen | BaseException]:
-        """Starts some processes with one wait for all. What became of the first ones: after an
-        exception nothing more follows.
+        """Starts some processes with one wait for all.
+
+        Returns what became of the first ones: after an exception nothing more follows.
         """
         _stdlib.util._flush_std_streams()
         popens: list[Popen] = []
