@@ -113,7 +113,8 @@ def _rebuild_queue(*parts: Any) -> _engine.Queue:
 
 
 #: Takes the place of a reducer in messages: called with the message's sink and the object.
-MessageReducer = Callable[[_engine.Sink, Any], Any]
+if TYPE_CHECKING:
+    MessageReducer = Callable[[_engine.Sink, Any], Any]
 
 _instead: dict[Callable[[Any], Any], MessageReducer] = {}
 _of_subclasses: list[tuple[type, MessageReducer]] = []
@@ -152,7 +153,7 @@ def _reduce_of(cls: Any) -> Any:
     return cls.__reduce__
 
 
-class MessageReducers(dict[type, Callable[[Any], Any]]):
+class MessageReducers(dict[type, "Callable[[Any], Any]"]):
     """How the engine pickles for one of its sinks: a pickler's ``dispatch_table``.
 
     It is that of ``ForkingPickler``, so what is registered there counts, but for what shares.
