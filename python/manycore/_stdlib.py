@@ -63,7 +63,8 @@ def load(name: str) -> Any:
     with _lock:
         if name not in _loaded:
             _loaded[name] = _import(f"multiprocessing.{name}")
-        return _loaded[name]
+        # From now on it is found without `__getattr__`.
+        return globals().setdefault(name, _loaded[name])
 
 
 def start_method_of_environment(contexts: Mapping[str, object]) -> str | None:
