@@ -7,6 +7,7 @@ A fork server gets all its requests at once and works on them while the parent g
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from multiprocessing.process import current_process
 
@@ -58,7 +59,13 @@ class Batch:
         assert self._forks is not None
         self._forks.end()
         pairs = zip(self._processes, children, strict=False)
-        return [self._try_to_start(one, popen_fork.Popen.of(child)) for one, child in pairs]
+        try:
+            return [self._try_to_start(one, popen_fork.Popen.of(child)) for one, child in pairs]
+        except BaseException:  # Ctrl-C in between
+            for child in children:
+                child.signal(signal.SIGKILL)
+                child.wait()
+            raise
 
     def start(self, seats: list[tuple[int, ...]]) -> list[_engine.Child | BaseException]:
         """Starts the workers, which have their seats by these descriptors.
@@ -88,9 +95,10 @@ class Batch:
         try:
             return self._start(process, popen)
         except BaseException as error:  # noqa: BLE001 - raised when the others have been noted
-            if popen is not None:
-                popen.kill()
-                popen.wait()
+            started = popen or getattr(process, "_popen", None)
+            if started is not None:
+                started.kill()
+                started.wait()
             return error
 
     def _start(self, process: Any, popen: Any) -> _engine.Child:
