@@ -63,7 +63,9 @@ impl ForkServer {
     ///
     /// `is_closed` when the server is gone. The system's error if it could not fork.
     pub fn fork(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Child> {
-        self.fork_all(&[(request, fds)]).pop().unwrap_or_else(|| Err(Error::closed("the fork server")))
+        self.fork_all(&[(request, fds)])
+            .pop()
+            .unwrap_or_else(|| Err(Error::closed("the fork server")))
     }
 
     /// As [`Self::fork`] for each request, with one wait for all. What became of each, up to the
