@@ -114,18 +114,18 @@ def _rebuild_queue(*parts: Any) -> _engine.Queue:
 
 #: Takes the place of a reducer in messages: called with the message's sink and the object.
 if TYPE_CHECKING:
-    MessageReducer = Callable[[_engine.Sink, Any], Any]
+    _MessageReducer = Callable[[_engine.Sink, Any], Any]
 
-_instead: dict[Callable[[Any], Any], MessageReducer] = {}
-_of_subclasses: list[tuple[type, MessageReducer]] = []
+_instead: dict[Callable[[Any], Any], _MessageReducer] = {}
+_of_subclasses: list[tuple[type, _MessageReducer]] = []
 
 
-def in_messages(reducer: Callable[[Any], Any], message_reducer: MessageReducer) -> None:
+def in_messages(reducer: Callable[[Any], Any], message_reducer: _MessageReducer) -> None:
     """Has ``message_reducer`` called in messages where ``reducer`` would be elsewhere."""
     _instead[reducer] = message_reducer
 
 
-def subclasses_in_messages(cls: type, message_reducer: MessageReducer) -> None:
+def subclasses_in_messages(cls: type, message_reducer: _MessageReducer) -> None:
     """Has ``message_reducer`` called in messages for ``cls`` and all that inherit its pickling."""
     _of_subclasses.append((cls, message_reducer))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .context import OnError
 
     #: A request with its descriptors.
-    Order: TypeAlias = tuple["Request", list[int]]
+    _Order: TypeAlias = tuple["Request", list[int]]
 
 __all__ = [
     "connect_to_new_process",
@@ -109,7 +109,7 @@ class ForkServer:
             raise child
         return child
 
-    def fork_all(self, orders: list[Order]) -> list[_engine.Child | BaseException]:
+    def fork_all(self, orders: list[_Order]) -> list[_engine.Child | BaseException]:
         """A new process for each order. What became of the first ones, up to an exception."""
         if any(len(fds) >= _MAX_FDS for _, fds in orders):
             return [ValueError("too many fds")]

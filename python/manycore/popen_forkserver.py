@@ -52,7 +52,7 @@ class Popen(popen_fork.Popen):
             self._started(forkserver.fork(request, fds))
 
     @contextmanager
-    def _request(self, process_obj: BaseProcess) -> Iterator[forkserver.Order]:
+    def _request(self, process_obj: BaseProcess) -> Iterator[forkserver._Order]:
         """What the server has to be asked for this process, with descriptors open meanwhile."""
         data = popen_spawn_posix.pickle_for_child(self, process_obj)
         try:
