@@ -6,7 +6,6 @@ with ``python -m manycore program.py``.
 
 import importlib
 import sys
-import typing
 
 # First of all: it decides what the other modules are.
 from . import _choice as _choice  # isort: split
@@ -20,7 +19,12 @@ from ._errors import OwnerDied, RemoteError
 from ._install import install
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 
-if typing.TYPE_CHECKING:
+# The module typing takes longer to import than most of what is here, so nothing that each process
+# needs imports it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
     from ._broken import WorkerDied
     from ._shared import Shared, shared
 
@@ -135,7 +139,7 @@ if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
 
 
-def __getattr__(name: str) -> typing.Any:
+def __getattr__(name: str) -> "Any":
     # Its base is in concurrent.futures, which costs more to import than all of this package.
     if name == "WorkerDied":
         from ._broken import WorkerDied

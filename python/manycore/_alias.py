@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["spec"]
 

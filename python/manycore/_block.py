@@ -23,10 +23,13 @@ from multiprocessing.reduction import (  # type: ignore[attr-defined]
     _reduce_socket,
 )
 from types import FunctionType
-from typing import Any
 
 from . import _engine
 from .popen_fork import Popen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BufferWrapper", "MessageReducers", "assert_shareable", "close_inherited"]
 
@@ -110,18 +113,19 @@ def _rebuild_queue(*parts: Any) -> _engine.Queue:
 
 
 #: Takes the place of a reducer in messages: called with the message's sink and the object.
-MessageReducer = Callable[[_engine.Sink, Any], Any]
+if TYPE_CHECKING:
+    _MessageReducer = Callable[[_engine.Sink, Any], Any]
 
-_instead: dict[Callable[[Any], Any], MessageReducer] = {}
-_of_subclasses: list[tuple[type, MessageReducer]] = []
+_instead: dict[Callable[[Any], Any], _MessageReducer] = {}
+_of_subclasses: list[tuple[type, _MessageReducer]] = []
 
 
-def in_messages(reducer: Callable[[Any], Any], message_reducer: MessageReducer) -> None:
+def in_messages(reducer: Callable[[Any], Any], message_reducer: _MessageReducer) -> None:
     """Has ``message_reducer`` called in messages where ``reducer`` would be elsewhere."""
     _instead[reducer] = message_reducer
 
 
-def subclasses_in_messages(cls: type, message_reducer: MessageReducer) -> None:
+def subclasses_in_messages(cls: type, message_reducer: _MessageReducer) -> None:
     """Has ``message_reducer`` called in messages for ``cls`` and all that inherit its pickling."""
     _of_subclasses.append((cls, message_reducer))
 
@@ -149,7 +153,7 @@ def _reduce_of(cls: Any) -> Any:
     return cls.__reduce__
 
 
-class MessageReducers(dict[type, Callable[[Any], Any]]):
+class MessageReducers(dict[type, "Callable[[Any], Any]"]):
     """How the engine pickles for one of its sinks: a pickler's ``dispatch_table``.
 
     It is that of ``ForkingPickler``, so what is registered there counts, but for what shares.

@@ -88,8 +88,12 @@ class ForkServer:
     def pid(self) -> int: ...
     def is_alive(self) -> bool:
         """Whether the server still runs."""
-    def fork(self, request: bytes, fds: list[int]) -> Child:
-        """A new process that is handed `request` and `fds`."""
+    def fork_all(self, requests: list[tuple[bytes, list[int]]]) -> list[Child | BaseException]:
+        """A new process for each request, which it is handed with its descriptors.
+
+        What became of the first ones: after an error nothing more follows. It is a BrokenPipeError
+        if the server is gone.
+        """
     def stop(self) -> None:
         """Has the server end when its last child has, and waits for that."""
 
@@ -346,7 +350,7 @@ class Job:
 class Pool:
     """The work of a pool.
 
-    ``staff`` has ``start(link, socket, hall) -> Child``, ``ended(pid)``, and ``over()``, which is
+    ``staff`` has ``prepare(count) -> _staffing.Batch``, ``ended(pid)``, and ``over()``, which is
     called last. With ``on_demand`` the pool begins without workers.
     """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from multiprocessing.context import ProcessError
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._broken import WorkerDied as WorkerDied
 
 __all__ = ["OwnerDied", "RemoteError", "WorkerDied"]

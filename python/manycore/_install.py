@@ -7,9 +7,12 @@ import sys
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any
 
 from . import _alias, _choice, _stdlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["install", "is_installed"]
 

@@ -13,7 +13,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from multiprocessing import process
 from types import FrameType, FunctionType, ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Source", "make_empty", "namespace", "source", "stays_behind"]
 

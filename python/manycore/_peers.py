@@ -12,9 +12,12 @@ import weakref
 from collections.abc import Callable
 from functools import _lru_cache_wrapper
 from types import FunctionType
-from typing import Any
 
 from . import _engine, _main, _stdlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "Blank",

@@ -20,7 +20,10 @@ from multiprocessing import context as _context
 from multiprocessing import process as _process
 from multiprocessing import reduction as _reduction
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["SHARED", "load", "package"]
 
@@ -60,7 +63,8 @@ def load(name: str) -> Any:
     with _lock:
         if name not in _loaded:
             _loaded[name] = _import(f"multiprocessing.{name}")
-        return _loaded[name]
+        # From now on it is found without `__getattr__`.
+        return globals().setdefault(name, _loaded[name])
 
 
 def start_method_of_environment(contexts: Mapping[str, object]) -> str | None:

@@ -1,12 +1,16 @@
 """What a pool worker does besides the engine's part, and what crosses when a task raises."""
 
+from __future__ import annotations
+
 import pickle
-import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from . import _engine, _peers, _stdlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Seat", "call_chunk", "rebuild_exception", "work", "work_for_executor"]
 
@@ -15,9 +19,10 @@ class Seat:
     """The descriptors by which a worker finds its pool; picklable while its process starts."""
 
     def __init__(self, *fds: int) -> None:
-        self.fds = fds
+        #: Known when the process is about to start.
+        self.fds: tuple[int, ...] = fds
 
-    def __reduce__(self) -> tuple[Callable[..., "Seat"], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Seat], tuple[Any, ...]]:
         return _arrive, tuple(map(_stdlib.reduction.DupFd, self.fds))
 
 
@@ -36,7 +41,7 @@ def work(
         prepare: Callable[[], object] = _nothing
     else:
         prepare = _prepare(initializer, initargs)
-    _engine.serve_pool(seat.fds, prepare, _report, _stdlib.pool.MaybeEncodingError)
+    _engine.serve_pool(seat.fds, prepare, _report, _maybe_encoding_error)
 
 
 def work_for_executor(
@@ -70,6 +75,12 @@ def _initialize(prepare: Callable[[], object]) -> None:
         raise BrokenProcessPool(f"the initializer of a worker raised {error!r}") from error
 
 
+def _maybe_encoding_error(error: BaseException, result: object) -> BaseException:
+    # Its module takes longer to import than all the rest of a worker's start.
+    unsendable: BaseException = _stdlib.pool.MaybeEncodingError(error, result)
+    return unsendable
+
+
 def _unsendable(error: BaseException, result: object) -> BaseException:
     return error
 
@@ -86,6 +97,8 @@ def _nothing() -> None:
 
 def _report(exception: BaseException) -> bytes:
     """What the parent gets for an exception: text in any case, the exception if it can travel."""
+    import traceback
+
     lines = traceback.format_exception(exception)
     name = f"{type(exception).__module__}.{type(exception).__qualname__}"
     try:

@@ -14,15 +14,16 @@ from multiprocessing.context import assert_spawning as assert_spawning
 from multiprocessing.context import get_spawning_popen as get_spawning_popen
 from multiprocessing.context import set_spawning_popen as set_spawning_popen
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from . import _engine, _stdlib
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
     from _ctypes import _CData, _SimpleCData
     from logging import Logger
     from multiprocessing.sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
+    from typing import Any, Literal, TypeAlias, TypeVar, overload
 
     from . import managers, pool, queues, synchronize
     from .connection import Connection
@@ -30,12 +31,20 @@ if TYPE_CHECKING:
     _CT = TypeVar("_CT", bound=_CData)
     # A lock of ours, or any object with its methods.
     _LockLike: TypeAlias = synchronize.Lock | synchronize.RLock
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
+    #: What an import that fails in the fork server does.
+    OnError: TypeAlias = Literal["ignore", "warn", "fail"]
+else:
+
+    def overload(function):
+        """Nothing: the real one would need the module typing."""
+        return function
+
 
 __all__ = ()
 
-#: What an import that fails in the fork server does.
-OnError: TypeAlias = Literal["ignore", "warn", "fail"]
+#: The values of ``OnError``.
+ON_ERROR = ("ignore", "warn", "fail")
 
 process = _stdlib.process
 reduction = _stdlib.reduction

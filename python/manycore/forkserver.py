@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import struct
 import sys
 import threading
 import warnings
 from multiprocessing.process import current_process
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from . import _engine, _main, _stdlib, popen_fork, popen_spawn_posix, spawn
-from .context import OnError
+from .context import ON_ERROR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from .context import OnError
+
+    #: A request with its descriptors.
+    _Order: TypeAlias = tuple["Request", list[int]]
 
 __all__ = [
     "connect_to_new_process",
@@ -23,18 +32,22 @@ __all__ = [
 # What one message on a socket may carry, less those that we add.
 _MAX_FDS = 250
 
+#: What the children would otherwise import one by one: that of a process, and of a pool's worker.
+_NEEDED = (".popen_forkserver", "._worker")
+
 _REQUEST = struct.Struct("=q?")
 
 
-class Request(NamedTuple):
+class Request:
     """What the server has to know beyond the descriptors: data, lifeline, [tracker], others."""
 
-    grace_ms: int
-    has_tracker: bool
+    def __init__(self, grace_ms: int, has_tracker: bool) -> None:
+        self.grace_ms = grace_ms
+        self.has_tracker = has_tracker
 
     def pack(self) -> bytes:
         """The request as bytes."""
-        return _REQUEST.pack(*self)
+        return _REQUEST.pack(self.grace_ms, self.has_tracker)
 
     @classmethod
     def unpack(cls, data: bytes) -> Request:
@@ -69,7 +82,7 @@ class ForkServer:
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
-        if on_error not in get_args(OnError):
+        if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         self._preload_modules = modules_names
         self._preload_on_error = on_error
@@ -91,27 +104,38 @@ class ForkServer:
 
     def fork(self, request: Request, fds: list[int]) -> _engine.Child:
         """A new process that runs what ``fds`` describe."""
-        if len(fds) >= _MAX_FDS:
-            raise ValueError("too many fds")
+        (child,) = self.fork_all([(request, fds)])
+        if isinstance(child, BaseException):
+            raise child
+        return child
+
+    def fork_all(self, orders: list[_Order]) -> list[_engine.Child | BaseException]:
+        """A new process for each order. What became of the first ones, up to an exception."""
+        if any(len(fds) >= _MAX_FDS for _, fds in orders):
+            return [ValueError("too many fds")]
+        asked = [(request.pack(), fds) for request, fds in orders]
         with self._lock:
             server = self._running()
-            try:
-                return server.fork(request.pack(), fds)
-            except BrokenPipeError:
-                # It died under our hands. Take its exit code, so that it does not stay a zombie;
-                # the next one may have a longer life.
-                server.stop()
-                return self._fork_in_a_new_one(request, fds)
+            forked = server.fork_all(asked)
+            if not isinstance(forked[-1], BrokenPipeError):
+                return forked
+            # It died under our hands. Take its exit code, so that it does not stay a zombie; the
+            # next one may have a longer life.
+            server.stop()
+            done = forked[:-1]
+            return [*done, *self._fork_in_a_new_one(asked[len(done) :])]
 
-    def _fork_in_a_new_one(self, request: Request, fds: list[int]) -> _engine.Child:
-        try:
-            return self._running().fork(request.pack(), fds)
-        except BrokenPipeError as error:
-            if self._preload_modules and self._preload_on_error == "fail":
-                error.add_note(
-                    "Forkserver process may have crashed during module preloading. Check stderr."
-                )
-            raise
+    def _fork_in_a_new_one(
+        self, asked: list[tuple[bytes, list[int]]]
+    ) -> list[_engine.Child | BaseException]:
+        forked = self._running().fork_all(asked)
+        error = forked[-1]
+        may_be_told = self._preload_modules and self._preload_on_error == "fail"
+        if isinstance(error, BrokenPipeError) and may_be_told:
+            error.add_note(
+                "Forkserver process may have crashed during module preloading. Check stderr."
+            )
+        return forked
 
     def _running(self) -> _engine.ForkServer:
         if self._server is None or not self._server.is_alive():
@@ -157,6 +181,8 @@ def main(data_fd: int, lifeline_fd: int) -> None:
     with open(data_fd, "rb", closefd=True) as file:
         what = _stdlib.reduction.pickle.load(file)
     _preload(*what)
+    for name in _NEEDED:
+        importlib.import_module(name, __package__)
     _stdlib.util._close_stdin()
     _stdlib.util._flush_std_streams()
     served = _engine.serve(control_fd)
@@ -207,6 +233,7 @@ os.register_at_fork(after_in_child=_forkserver._reset)
 
 ensure_running = _forkserver.ensure_running
 fork = _forkserver.fork
+fork_all = _forkserver.fork_all
 get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload

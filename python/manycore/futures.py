@@ -37,6 +37,7 @@ from typing import Any
 from . import _engine, _peers, _stdlib
 from . import context as _context
 from ._future import Future as _Future
+from ._staffing import Batch
 from ._worker import Seat, call_chunk, work_for_executor
 from .pool import _default_size
 
@@ -115,17 +116,20 @@ class _Staff:
         if _exiting:
             engine.close()
 
-    def start(self, *fds: int) -> _engine.Child:
-        """Starts a worker that has its seat by these descriptors."""
-        args = (Seat(*fds), self.initializer, self.initargs)
+    def prepare(self, count: int) -> Batch:
+        """Makes so many workers, ready to be started."""
+        self.peer.before_start()
+        return Batch(count, self._make, self._enter)
+
+    def _make(self, seat: Seat) -> Any:
+        args = (seat, self.initializer, self.initargs)
         worker = self.context.Process(target=work_for_executor, args=args)
         worker._grace_ms = 0
         worker._peer = self.peer
-        self.peer.before_start()
-        worker.start()
+        return worker
+
+    def _enter(self, worker: Any) -> None:
         self.processes[worker.pid] = worker
-        child: _engine.Child = worker._popen._child
-        return child
 
     def ended(self, pid: int) -> None:
         """Takes note that the worker with this pid has ended."""

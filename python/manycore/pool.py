@@ -10,6 +10,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _engine, _peers, _stdlib
+from ._staffing import Batch
 from ._worker import Seat, work
 from .context import TimeoutError, ours
 
@@ -62,26 +63,28 @@ class _Staff:
         self.initargs = tuple(initargs)
         self.processes: list[Any] = []
 
-    def start(self, *fds: int) -> _engine.Child:
-        """Starts a worker that has its seat by these descriptors."""
-        process = self.make_process(
-            self.context, target=work, args=(Seat(*fds), self.initializer, self.initargs)
-        )
-        process.name = process.name.replace("Process", "PoolWorker")
-        process.daemon = True
-        process._grace_ms = 0
-        # Those that are started later are like the first ones.
-        if (peer := self.peer()) is not None:
-            process._peer = peer
+    def prepare(self, count: int) -> Batch:
+        """Makes so many workers, ready to be started."""
+        peer = self.peer()
+        if peer is not None:
             peer.before_start()
-        process.start()
-        vars(process).pop("_peer", None)
+
+        def make(seat: Seat) -> Any:
+            args = (seat, self.initializer, self.initargs)
+            process = self.make_process(self.context, target=work, args=args)
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            process._grace_ms = 0
+            # Those that are started later are like the first ones.
+            if peer is not None:
+                process._peer = peer
+            return process
+
+        return Batch(count, make, self._enter)
+
+    def _enter(self, process: Any) -> None:
         self.processes.append(process)
         _stdlib.util.debug("added worker")
-        child: _engine.Child | None = getattr(process._popen, "_child", None)
-        if child is None:
-            raise TypeError(f"context: its processes are {type(process)}, not manycore's")
-        return child
 
     def ended(self, pid: int) -> None:
         """Takes note that the worker with this pid has ended."""

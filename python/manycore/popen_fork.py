@@ -10,9 +10,12 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _engine, _stdlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, Self
 
 __all__ = ["Popen"]
 
@@ -36,33 +39,40 @@ class Popen:
 
     def __init__(self, process_obj: BaseProcess) -> None:
         _stdlib.util._flush_std_streams()
+        self._begin()
+        self._launch(process_obj)
+
+    @classmethod
+    def of(cls, child: _engine.Child) -> Self:
+        """What holds a process that has been started."""
+        popen = cls.__new__(cls)
+        popen._begin()
+        popen._started(child)
+        return popen
+
+    def _begin(self) -> None:
         self.returncode: int | None = None
         self.finalizer = None
         self._child = None
         self._shared: dict[int, int] = {}
-        self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
-        lifeline = _engine.lifeline()
-        _finish_import()
-        sys.audit("os.fork")
-        child = _fork()
+        forks = Forks(1)
+        try:
+            child = _engine.fork()
+        except BaseException:
+            forks.end()
+            raise
         if child is None:
-            _forget_imports()
-            run_child(lambda: self._bootstrap(process_obj, lifeline))
+            forks.become(process_obj)
+        forks.end()
         self._started(child)
 
-    @staticmethod
-    def _bootstrap(process_obj: Any, lifeline: int) -> int:
-        parent_sentinel = os.dup(lifeline)
-        _engine.watch_lifeline(lifeline, grace_ms(process_obj))
-        exitcode: int = process_obj._bootstrap(parent_sentinel=parent_sentinel)
-        return exitcode
-
-    def _started(self, child: _engine.Child) -> None:
+    def _started(self, child: _engine.Child) -> Self:
         self._child = child
         self.pid = child.pid
         self.sentinel = child.sentinel
+        return self
 
     def duplicate_for_child(self, fd: int) -> int:
         """What the child will know descriptor ``fd`` by."""
@@ -111,6 +121,42 @@ class Popen:
         self._child = None
 
 
+class Forks:
+    """What is done before some forks that come one right after the other, and after them.
+
+    ``end()`` ends it in the parent; in a child it is ``become()``.
+    """
+
+    def __init__(self, count: int) -> None:
+        _stdlib.util._flush_std_streams()
+        self._lifeline = _engine.lifeline()
+        _finish_import()
+        for _ in range(count):
+            sys.audit("os.fork")
+        # The child keeps the resource tracker; from Python 3.14 on that has to be asked for.
+        tracker = sys.modules.get("multiprocessing.resource_tracker")
+        self._intent = getattr(tracker, "_fork_intent", None)
+        if self._intent is not None:
+            self._intent.preserve_fd = True
+
+    def end(self) -> None:
+        """There are no more forks."""
+        if self._intent is not None:
+            self._intent.preserve_fd = False
+
+    def become(self, process_obj: BaseProcess) -> NoReturn:
+        """Is this process, to its end."""
+        self.end()
+        _forget_imports()
+        run_child(lambda: self._bootstrap(process_obj))
+
+    def _bootstrap(self, process_obj: Any) -> int:
+        parent_sentinel = os.dup(self._lifeline)
+        _engine.watch_lifeline(self._lifeline, grace_ms(process_obj))
+        exitcode: int = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+        return exitcode
+
+
 def _finish_import() -> None:
     """Waits if another thread is just importing what the child will need whole."""
     name = f"{__package__}._by_value"
@@ -131,19 +177,6 @@ def _forget_imports() -> None:
             spec: Any = getattr(sys.modules.get(name), "__spec__", None)
             if spec is not None:
                 spec._initializing = False
-
-
-def _fork() -> _engine.Child | None:
-    """Forks. The child keeps the resource tracker; from Python 3.14 on that has to be asked for."""
-    tracker = sys.modules.get("multiprocessing.resource_tracker")
-    intent = getattr(tracker, "_fork_intent", None)
-    if intent is None:
-        return _engine.fork()
-    intent.preserve_fd = True
-    try:
-        return _engine.fork()
-    finally:
-        intent.preserve_fd = False
 
 
 def grace_ms(process_obj: BaseProcess) -> int:

@@ -7,9 +7,10 @@ import os
 import sys
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
 
 from . import _engine, _peers, _stdlib, popen_fork, spawn
+
+TYPE_CHECKING = False
 
 __all__ = ["Popen"]
 

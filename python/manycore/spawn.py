@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing.process import BaseProcess, current_process
-from typing import TYPE_CHECKING, Any
 
 from . import _block, _engine, _install, _stdlib, context
 from . import _main as main_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "_main",

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use manycore::pool::{
     Batch, Encoded, FaceError, Function, JobHandle, JobOptions, Lost, Outcome, RawPool, Seat,
     Settings, Settled, Source, Spawner,
 };
-use manycore::process;
+use manycore::process::{self, Forked};
 use pyo3::exceptions::{PyBaseException, PyException, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -28,7 +28,7 @@ use crate::error::{
 use crate::pickle::{self, Pickled};
 use crate::process::Child;
 use crate::scalar::{self, Reader};
-use crate::unchecked::view_bytes;
+use crate::unchecked::{self, view_bytes};
 use crate::worker::{BY_NAME, Mode, is_by_name};
 
 /// A pool's engine. The Python class has the API; this has the work.
@@ -42,21 +42,82 @@ pub(crate) struct Pool {
     last: Mutex<Option<(Py<PyAny>, Arc<Function>)>>,
 }
 
-/// Starts workers through a Python object with `start(link, socket, hall) -> Child`,
-/// `ended(pid)`, and `over()`.
+/// Starts workers through a Python object: see `Staff` in the stub file.
 struct Staff {
     staff: Py<PyAny>,
 }
 
+type Started = Result<Arc<process::Child>, FaceError>;
+type Seats<'a> = &'a mut dyn FnMut() -> manycore::Result<Seat>;
+
+/// The numbers by which a worker finds its seat.
+fn numbers(seat: &Seat) -> [RawFd; 3] {
+    seat.fds().map(|fd| fd.as_raw_fd())
+}
+
+impl Staff {
+    /// Starts some workers in whatever way the staff does.
+    fn start_some(&self, py: Python<'_>, count: usize, seats: Seats<'_>) -> PyResult<Vec<Started>> {
+        let batch = self.staff.bind(py).call_method1(intern!(py, "prepare"), (count,))?;
+        if batch.call_method0(intern!(py, "prepare_forks"))?.is_truthy()? {
+            return fork_all(&batch, count, seats);
+        }
+        let seats = (0..count).map(|_| seats()).collect::<Result<Vec<_>, _>>();
+        let seats = seats.map_err(EngineError)?;
+        let fds: Vec<_> = seats.iter().map(numbers).collect();
+        let started = batch.call_method1(intern!(py, "start"), (fds,))?;
+        started.try_iter()?.map(|one| Ok(child_or_error(&one?))).collect()
+    }
+}
+
+/// Forks one worker right after the other. Whatever this process touches after a fork is copied, so
+/// no Python runs in between but what others have registered for a fork.
+fn fork_all(batch: &Bound<'_, PyAny>, count: usize, seats: Seats<'_>) -> PyResult<Vec<Started>> {
+    let py = batch.py();
+    let mut children = Vec::new();
+    let mut failure: Option<PyErr> = None;
+    while children.len() < count && failure.is_none() {
+        match seats().and_then(|seat| Ok((unchecked::fork(py)?, seat))) {
+            Ok((Forked::Parent(child), _)) => children.push(Child::new(child)),
+            Ok((Forked::Child, seat)) => become_worker(batch, children.len(), &seat),
+            Err(error) => failure = Some(EngineError(error).into()),
+        }
+    }
+    let started = batch.call_method1(intern!(py, "forked"), (children,))?;
+    let failure = failure.map(|error| Err(error.into()));
+    started.try_iter()?.map(|one| Ok(child_or_error(&one?))).chain(failure.map(Ok)).collect()
+}
+
+/// In a forked child. The seat is open as long as the worker is there.
+fn become_worker(batch: &Bound<'_, PyAny>, number: usize, seat: &Seat) -> ! {
+    let py = batch.py();
+    if let Err(error) = batch.call_method1(intern!(py, "become"), (number, numbers(seat))) {
+        error.print(py);
+    }
+    process::exit_at_once(1)
+}
+
+fn child_or_error(one: &Bound<'_, PyAny>) -> Started {
+    match one.cast::<Child>() {
+        Ok(child) => Ok(child.get().share()),
+        Err(_) => Err(PyErr::from_value(one.clone()).into()),
+    }
+}
+
 impl Spawner for Staff {
-    fn start(&self, seat: Seat) -> Result<Arc<process::Child>, FaceError> {
-        let start = |py: Python<'_>| -> PyResult<Arc<process::Child>> {
-            let [link, socket, hall] = seat.fds().map(|fd| fd.as_raw_fd());
-            let child = self.staff.call_method1(py, intern!(py, "start"), (link, socket, hall))?;
-            Ok(child.bind(py).cast::<Child>()?.get().share())
-        };
-        let child = Python::try_attach(start).ok_or("the interpreter is shutting down")?;
-        Ok(child?)
+    fn start(&self, seat: Seat) -> Started {
+        let mut seat = Some(seat);
+        let mut take = || Ok(seat.take().expect("one worker has one seat"));
+        self.start_all(1, &mut take).pop().unwrap_or_else(|| Err("no worker was started".into()))
+    }
+
+    fn start_all(&self, count: usize, seats: Seats<'_>) -> Vec<Started> {
+        let started = Python::try_attach(|py| self.start_some(py, count, seats));
+        match started {
+            None => vec![Err("the interpreter is shutting down".into())],
+            Some(Err(error)) => vec![Err(error.into())],
+            Some(Ok(started)) => started,
+        }
     }
 
     fn ended(&self, child: &process::Child) {

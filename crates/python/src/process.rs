@@ -20,7 +20,7 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    fn new(inner: process::Child) -> Self {
+    pub(crate) fn new(inner: process::Child) -> Self {
         Self { inner: Arc::new(inner) }
     }
 
@@ -131,16 +131,35 @@ impl ForkServer {
         Ok(self.inner.process().try_wait().map_err(EngineError)?.is_none())
     }
 
-    /// A new process that is handed `request` and `fds`; BrokenPipeError if the server is gone.
-    fn fork(&self, py: Python<'_>, request: &[u8], fds: Vec<RawFd>) -> PyResult<Child> {
-        let fds = unchecked::borrow_fds(&fds)?;
-        let inner = py.detach(|| self.inner.fork(request, &fds)).map_err(EngineError)?;
-        Ok(Child::new(inner))
+    /// A new process for each request, which it is handed with its descriptors. What became of
+    /// the first ones: after an error nothing more follows. It is a BrokenPipeError if the server
+    /// is gone.
+    fn fork_all(
+        &self,
+        py: Python<'_>,
+        requests: Vec<(Vec<u8>, Vec<RawFd>)>,
+    ) -> PyResult<Vec<Py<PyAny>>> {
+        let requests = requests
+            .iter()
+            .map(|(request, fds)| Ok((request.as_slice(), unchecked::borrow_fds(fds)?)))
+            .collect::<PyResult<Vec<_>>>()?;
+        let requests: Vec<_> =
+            requests.iter().map(|(request, fds)| (*request, fds.as_slice())).collect();
+        let forked = py.detach(|| self.inner.fork_all(&requests));
+        forked.into_iter().map(|forked| Ok(outcome(py, forked)?.unbind())).collect()
     }
 
     /// Has the server end when its last child has, and waits for that.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         wait(py, None, |deadline| self.inner.stop(deadline)).map(drop)
+    }
+}
+
+/// A new process, or the exception for its error.
+fn outcome(py: Python<'_>, forked: manycore::Result<process::Child>) -> PyResult<Bound<'_, PyAny>> {
+    match forked {
+        Ok(inner) => Ok(Bound::new(py, Child::new(inner))?.into_any()),
+        Err(error) => Ok(PyErr::from(EngineError(error)).into_value(py).into_bound(py).into_any()),
     }
 }
 

@@ -96,6 +96,7 @@ impl ParentEnd {
     pub(crate) fn new(hall: &Hall) -> Result<(Self, Seat)> {
         let mut segment = Segment::new(SIZE)?;
         let link = segment.take_fd().ok_or_else(|| Error::closed("a new segment"))?;
+        segment.keep_from_forks()?;
         let (ours, theirs) = Descriptor::make_private(socket::pair)?;
         let (tasks, results) = rings(&segment);
         let sender = Sender::new(tasks.clone(), ours.clone(), Some(hall.clone()));

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::Descriptor;
-use crate::sys::memory as sys;
+use crate::sys::{fork, memory as sys};
 use crate::{Error, Result};
 
 /// A sealed memfd, mapped readable and writable; cheap to clone, unmapped with the last clone.
@@ -23,6 +23,8 @@ struct Mapping {
     len: usize,
     /// Kept only by those who will hand the segment on.
     fd: Option<Descriptor>,
+    /// Of the process that has the mapping to itself, if one has: its forked copies do not have it.
+    owner: Option<u64>,
 }
 
 // SAFETY: the mapping is plain memory, valid from every thread until it is dropped; whoever
@@ -65,13 +67,27 @@ impl Segment {
             return Err(Error::misuse("a segment cannot be empty"));
         }
         let address = sys::map(&fd, len)?;
-        Ok(Self { mapping: Arc::new(Mapping { address, len, fd: Some(fd) }) })
+        Ok(Self { mapping: Arc::new(Mapping { address, len, fd: Some(fd), owner: None }) })
     }
 
     /// Gives the descriptor away; the mapping stays. `None` if it was given before or if the
     /// segment has clones; or its descriptor, which then is no longer the segment's either.
     pub fn take_fd(&mut self) -> Option<OwnedFd> {
         Arc::get_mut(&mut self.mapping)?.fd.take()?.into_fd()
+    }
+
+    /// Leaves the mapping out of copies that are forked of this process: they have no use for it,
+    /// and a fork takes longer the more there is to copy. Does nothing if there are clones.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    pub(crate) fn keep_from_forks(&mut self) -> Result<()> {
+        let Some(mapping) = Arc::get_mut(&mut self.mapping) else { return Ok(()) };
+        // SAFETY: it is this mapping, and its drop does nothing in a process that does not have it.
+        unsafe { sys::keep_from_forks(mapping.address, mapping.len) }?;
+        mapping.owner = Some(fork::generation());
+        Ok(())
     }
 
     /// The descriptor, to hand the segment to another process.
@@ -147,6 +163,10 @@ impl fmt::Debug for Segment {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.owner.is_some_and(|owner| owner != fork::generation()) {
+            // This copy of the process never had it, and may have something else in its place.
+            return;
+        }
         // SAFETY: this is the last user of the mapping that `map` made.
         unsafe { sys::unmap(self.address, self.len) };
     }

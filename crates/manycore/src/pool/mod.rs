@@ -40,6 +40,27 @@ pub trait Spawner: Send + Sync + 'static {
     /// The process could not be started; the pool tries again later.
     fn start(&self, seat: Seat) -> std::result::Result<Arc<Child>, FaceError>;
 
+    /// Starts up to `count` workers, each with a seat from `seats`, and says what became of them,
+    /// in the order of their seats. After a failure it need not go on; if there was no seat, that
+    /// is the last.
+    ///
+    /// For those who can start several for less: between two forks of a process each page that it
+    /// writes to is copied again.
+    fn start_all(
+        &self,
+        count: usize,
+        seats: &mut dyn FnMut() -> Result<Seat>,
+    ) -> Vec<std::result::Result<Arc<Child>, FaceError>> {
+        let mut started = Vec::new();
+        while started.len() < count && !started.last().is_some_and(std::result::Result::is_err) {
+            started.push(match seats() {
+                Ok(seat) => self.start(seat),
+                Err(error) => Err(error.into()),
+            });
+        }
+        started
+    }
+
     /// A worker has ended and been waited for.
     fn ended(&self, child: &Child) {
         let _ = child;

@@ -3,6 +3,7 @@
 //! Any thread may start a worker. It reserves the place first, since the start takes its time and is
 //! done without the lock.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -12,6 +13,9 @@ use super::member::Member;
 use crate::Result;
 use crate::channel::link::ParentEnd;
 use crate::process::{Child, SIGKILL, watch};
+
+/// So many workers at most are started together: each needs some descriptors until then.
+const TOGETHER: usize = 16;
 
 type Hired = std::result::Result<(), FaceError>;
 
@@ -47,17 +51,26 @@ impl State {
 impl Inner {
     /// Starts a worker for every vacant place.
     pub(super) fn hire_all(&self) -> Hired {
-        while let Some(place) = self.reserve() {
-            self.hire(place)?;
+        loop {
+            let places = self.reserve(TOGETHER);
+            if places.is_empty() {
+                return Ok(());
+            }
+            self.hire(&places)?;
         }
-        Ok(())
     }
 
-    fn reserve(&self) -> Option<usize> {
+    /// Takes at most `limit` places for which this thread is to start workers.
+    fn reserve(&self, limit: usize) -> Vec<usize> {
         let mut state = self.lock();
-        let place = state.vacant()?;
-        state.reserved.push(place);
-        Some(place)
+        let mut places = Vec::new();
+        while places.len() < limit
+            && let Some(place) = state.vacant()
+        {
+            state.reserved.push(place);
+            places.push(place);
+        }
+        places
     }
 
     /// Starts one more worker if the next task would have to wait without it.
@@ -70,16 +83,16 @@ impl Inner {
         if !short {
             return Ok(());
         }
-        let hired = self.reserve().map_or(Ok(()), |place| self.hire(place));
+        let hired = self.hire(&self.reserve(1));
         // The supervisor tries again; meanwhile the others do the work, if there are any.
         if self.lock().members().next().is_some() { Ok(()) } else { hired }
     }
 
-    /// Starts a worker for a place that this thread has reserved.
-    fn hire(&self, place: usize) -> Hired {
-        let hired = self.start_worker(place);
+    /// Starts workers for places that this thread has reserved.
+    fn hire(&self, places: &[usize]) -> Hired {
+        let hired = self.start_workers(places);
         let mut state = self.lock();
-        state.reserved.retain(|reserved| *reserved != place);
+        state.reserved.retain(|reserved| !places.contains(reserved));
         // It may have rung already, when the one who attends did not know it yet.
         state.news = true;
         let running = matches!(state.phase, Phase::Running);
@@ -91,14 +104,29 @@ impl Inner {
         hired
     }
 
-    fn start_worker(&self, place: usize) -> Hired {
-        let (end, seat) = ParentEnd::new(&self.hall)?;
-        let child = self.spawner.start(seat)?;
-        if let Err(error) = self.enter(place, end, &child) {
-            self.discard(&child);
-            return Err(error.into());
+    fn start_workers(&self, places: &[usize]) -> Hired {
+        let mut ends = VecDeque::new();
+        let started = self.spawner.start_all(places.len(), &mut || {
+            let (end, seat) = ParentEnd::new(&self.hall)?;
+            ends.push_back(end);
+            Ok(seat)
+        });
+        let mut hired = Ok(());
+        for (place, child) in places.iter().zip(started) {
+            let end = ends.pop_front();
+            let entered = child.and_then(|child| {
+                self.enter_or_discard(*place, end.ok_or("a worker without a seat")?, &child)
+            });
+            hired = hired.and(entered);
         }
-        Ok(())
+        hired
+    }
+
+    fn enter_or_discard(&self, place: usize, end: ParentEnd, child: &Arc<Child>) -> Hired {
+        self.enter(place, end, child).map_err(|error| {
+            self.discard(child);
+            error.into()
+        })
     }
 
     /// Gives a worker its place.

@@ -16,7 +16,8 @@ use crate::{Error, Result};
 /// of no use: all but [`Child::pid`] and [`Child::sentinel`] give `Err(is_inherited)`.
 pub struct Child {
     pid: u32,
-    sentinel: OwnedFd,
+    /// Shared with those who watch it, who may outlive this object.
+    sentinel: Arc<OwnedFd>,
     source: Source,
     /// Remembered, since the kernel tells it once. Locked only by the process that made it.
     status: Mutex<Option<ExitStatus>>,
@@ -87,6 +88,7 @@ impl Child {
     fn new(pid: u32, sentinel: OwnedFd, source: Source, status: Option<ExitStatus>) -> Self {
         let status = Mutex::new(status);
         let generation = sys_fork::generation();
+        let sentinel = Arc::new(sentinel);
         Self { pid, sentinel, source, status, owner: sys_fork::pid(), generation }
     }
 
@@ -100,6 +102,11 @@ impl Child {
     #[must_use]
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.sentinel.as_fd()
+    }
+
+    /// The sentinel, for longer than this object may live.
+    pub(super) fn share_sentinel(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.sentinel)
     }
 
     /// How it ended, or `None` while it runs.

@@ -12,6 +12,9 @@ use crate::sys::socket::{self, Message};
 use crate::sys::{event, poll};
 use crate::{Error, Result};
 
+/// So many requests at most wait for their replies: neither side's socket can be full then.
+const AT_ONCE: usize = 16;
+
 /// A process that forks at our request: a small, clean one, in which no lock is held.
 ///
 /// Dropping it has the server end once the children that it forked have ended.
@@ -60,17 +63,55 @@ impl ForkServer {
     ///
     /// `is_closed` when the server is gone. The system's error if it could not fork.
     pub fn fork(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Child> {
+        self.fork_all(&[(request, fds)])
+            .pop()
+            .unwrap_or_else(|| Err(Error::closed("the fork server")))
+    }
+
+    /// As [`Self::fork`] for each request, with one wait for all. What became of each, up to the
+    /// first of which that cannot be said, whose error is the last.
+    pub fn fork_all(&self, requests: &[(&[u8], &[BorrowedFd<'_>])]) -> Vec<Result<Child>> {
+        let mut forked = Vec::new();
+        for some in requests.chunks(AT_ONCE) {
+            if let Err(error) = self.fork_some(some, &mut forked) {
+                forked.push(Err(error));
+                break;
+            }
+        }
+        forked
+    }
+
+    fn fork_some(
+        &self,
+        requests: &[(&[u8], &[BorrowedFd<'_>])],
+        forked: &mut Vec<Result<Child>>,
+    ) -> Result<()> {
         self.server.check_owner()?;
-        if request.len() >= MAX_REQUEST || fds.len() >= socket::MAX_FDS {
+        let large = |request: &[u8], fds: &[_]| {
+            request.len() >= MAX_REQUEST || fds.len() >= socket::MAX_FDS
+        };
+        if requests.iter().any(|(request, fds)| large(request, fds)) {
             return Err(Error::misuse("the request to a fork server is too large"));
         }
-        let cell = event::cell()?;
-        let fds: Vec<_> = [cell.as_fd()].into_iter().chain(fds.iter().copied()).collect();
+        let cells = requests.iter().map(|_| event::cell()).collect::<Result<Vec<_>>>()?;
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.send(ASK_FORK, request, &fds)?;
-        let reply = self.receive()?;
+        let mut sent = Ok(());
+        let mut asked = Vec::new();
+        for ((request, fds), cell) in requests.iter().zip(cells) {
+            let fds: Vec<_> = [cell.as_fd()].into_iter().chain(fds.iter().copied()).collect();
+            sent = self.send(ASK_FORK, request, &fds);
+            if sent.is_err() {
+                break;
+            }
+            asked.push(cell);
+        }
+        // Each request that was sent has its reply, which must not be taken for that of another.
+        for cell in asked {
+            let reply = self.receive()?;
+            forked.push(self.adopt(reply, cell));
+        }
         drop(turn);
-        self.adopt(reply, cell)
+        sent
     }
 
     /// Tells the server to end, and waits until it has: when its last child has ended.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Child;
 use crate::Result;
@@ -29,8 +29,8 @@ struct Watches {
 }
 
 struct Entry {
-    /// A copy of our own, so that the watch does not depend on the `Child` being kept.
-    sentinel: OwnedFd,
+    /// Ours, too, so that the watch does not depend on the `Child` being kept.
+    sentinel: Arc<OwnedFd>,
     callback: Callback,
 }
 
@@ -53,7 +53,7 @@ pub struct Watch {
 /// process of which this one is a copy.
 pub fn on_exit(child: &Child, callback: Box<dyn FnOnce() + Send>) -> Result<Watch> {
     child.check_owner()?;
-    let sentinel = event::duplicate(child.sentinel())?;
+    let sentinel = child.share_sentinel();
     WATCHER.get_or_make(Watcher::new)?.add(Entry { sentinel, callback })
 }
 
@@ -66,7 +66,7 @@ impl Watcher {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&'static self, entry: Entry) -> Result<Watch> {
+    fn add(&'static self, mut entry: Entry) -> Result<Watch> {
         let mut watches = self.lock();
         if !watches.has_thread {
             self.start()?;
@@ -75,7 +75,14 @@ impl Watcher {
         watches.last += 1;
         let number = watches.last;
         // Under the lock, so that the thread finds the entry if the child has ended already.
-        self.set.add(entry.sentinel.as_fd(), number)?;
+        match self.set.add(entry.sentinel.as_fd(), number) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                // A second watch over the same child.
+                entry.sentinel = Arc::new(event::duplicate(entry.sentinel.as_fd())?);
+                self.set.add(entry.sentinel.as_fd(), number)?;
+            }
+            added => added?,
+        }
         watches.entries.insert(number, entry);
         Ok(Watch { number, generation: fork::generation() })
     }

@@ -127,3 +127,16 @@ pub(crate) fn copy() {
     ends.recv().unwrap();
     child.wait(None).unwrap();
 }
+
+#[test]
+fn two_may_watch_the_same_child() {
+    let _watchdog = Watchdog::new();
+    let (to, ends) = channel();
+    let child = idle();
+    let _watches = [tell_end(&child, &to, 1), tell_end(&child, &to, 2)];
+    child.signal(libc::SIGKILL).unwrap();
+    let mut told = [ends.recv().unwrap(), ends.recv().unwrap()];
+    told.sort_unstable();
+    assert_eq!(told, [1, 2]);
+    child.wait(None).unwrap();
+}

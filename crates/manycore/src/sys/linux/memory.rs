@@ -107,6 +107,17 @@ pub(crate) fn check_room(what: &'static str, len: usize) -> Result<()> {
     }
 }
 
+/// Leaves `len` bytes from `address` on out of all copies that are forked of this process.
+///
+/// # Safety
+///
+/// The range is a mapping made by [`map`], and no copy of this process uses it.
+pub(crate) unsafe fn keep_from_forks(address: NonNull<u8>, len: usize) -> Result<()> {
+    // SAFETY: nothing changes for this process, and the caller promises that for its copies.
+    unsafe { madvise(address.as_ptr().cast(), len, Advice::LinuxDontFork) }
+        .map_err(|e| Error::os("keep shared memory from forks", e))
+}
+
 /// Gives pages to `len` bytes from `address` on, so that touching them later neither faults one
 /// page at a time nor fails: a shortage of memory is an error here. The first `before` bytes have
 /// theirs already.
