@@ -19,18 +19,19 @@ __all__ = [
     "RLock",
     "Semaphore",
     "Sink",
+    "Stream",
     "__version__",
+    "dumps",
     "fork",
     "is_pickling_message",
     "lifeline",
+    "loads",
     "names_unknown",
     "poll",
     "received_block",
     "received_fd",
     "received_queue",
-    "recv_bytes",
     "send_block",
-    "send_bytes",
     "send_fd",
     "send_queue",
     "serve",
@@ -250,11 +251,26 @@ def received_queue(segment: int, log: int, lamp: int) -> Queue:
 def received_fd(id: int) -> int:
     """A copy of a descriptor that came with the message that is being unpickled."""
 
-def send_bytes(fd: int, data: Buffer) -> None:
-    """Sends one message."""
+class Stream:
+    """What a connection remembers between its calls. The descriptor is named in each of them."""
 
-def recv_bytes(fd: int, maxlength: int | None = None) -> bytes | None:
-    """Receives one message; None if it is longer than `maxlength`."""
+    def __new__(cls) -> Self: ...
+    def send(self, fd: int, obj: object) -> None:
+        """Sends an object, pickled as by `ForkingPickler.dumps`."""
+    def send_bytes(self, fd: int, data: Buffer) -> None:
+        """Sends one message."""
+    def recv(self, fd: int) -> Any:
+        """Receives a message and unpickles it."""
+    def recv_bytes(self, fd: int, maxlength: int | None = None) -> bytes | None:
+        """Receives one message; None if it is longer than `maxlength`."""
+    def poll(self, fd: int, timeout: float | None) -> bool:
+        """Waits at most `timeout` seconds until there is something to read."""
+
+def dumps(obj: object) -> bytes:
+    """Pickles an object as `ForkingPickler.dumps` does."""
+
+def loads(bytes: bytes) -> Any:
+    """Unpickles `bytes` objects."""
 
 def poll(fd: int, timeout: float | None = 0.0) -> bool:
     """Waits at most `timeout` seconds until there is something to read."""

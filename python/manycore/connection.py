@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     class _Connection(_TheirConnection[Any, Any]):
         _handle: Any
+        _readable: bool
+        _writable: bool
 
         def _check_closed(self) -> None: ...
         def _check_readable(self) -> None: ...
@@ -52,18 +54,23 @@ else:
 class Connection(_Connection):
     """One end of a pipe or socket; the bytes on it are those of the standard library."""
 
+    def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
+        super().__init__(handle, readable, writable)
+        self._stream = _engine.Stream()
+
     def send(self, obj: Any) -> None:
         """Sends a picklable object."""
-        self._check_closed()
-        self._check_writable()
-        _engine.send_bytes(self._handle, ForkingPickler.dumps(obj))
+        if self._handle is None or not self._writable:
+            self._check_closed()
+            self._check_writable()
+        self._stream.send(self._handle, obj)
 
     def recv(self) -> Any:
         """Waits for an object and returns it; EOFError if the other end is closed."""
-        self._check_closed()
-        self._check_readable()
-        message = _engine.recv_bytes(self._handle)
-        return ForkingPickler.loads(message)  # type: ignore[arg-type]
+        if self._handle is None or not self._readable:
+            self._check_closed()
+            self._check_readable()
+        return self._stream.recv(self._handle)
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Waits for a message and returns its bytes.
@@ -75,17 +82,17 @@ class Connection(_Connection):
         self._check_readable()
         if maxlength is not None and maxlength < 0:
             raise ValueError("negative maxlength")
-        message = _engine.recv_bytes(self._handle, maxlength)
+        message = self._stream.recv_bytes(self._handle, maxlength)
         if message is None:
             self._bad_message_length()
         return message
 
     # The inherited methods stand on these two.
     def _send_bytes(self, buf: Any) -> None:
-        _engine.send_bytes(self._handle, buf)
+        self._stream.send_bytes(self._handle, buf)
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
-        message = _engine.recv_bytes(self._handle, maxsize)
+        message = self._stream.recv_bytes(self._handle, maxsize)
         if message is None:
             return None
         stream = io.BytesIO(message)
@@ -93,7 +100,7 @@ class Connection(_Connection):
         return stream
 
     def _poll(self, timeout: float | None) -> bool:
-        return _engine.poll(self._handle, timeout)
+        return self._stream.poll(self._handle, timeout)
 
 
 class Listener(_Listener):

@@ -4,7 +4,7 @@
 //! Large buffers stay out of band (pickle protocol 5) and cross in shared memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore::channel::{Message, Payload, Received, View};
 use manycore::memory::Descriptor;
@@ -14,7 +14,9 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyList};
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
+};
 
 use crate::scalar;
 use crate::sharing;
@@ -169,28 +171,71 @@ struct Pickler {
     sink: Py<Sink>,
 }
 
-/// Picklers not in use. One is taken out for each pickle, since pickling runs Python code that
-/// may pickle itself or let another thread run.
-static IN_BAND: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
-static WITH_BUFFERS: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
+/// What a pickle is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A message of a pool; its large buffers go apart.
+    Message,
+    /// A message of a pool, in one piece.
+    MessageInBand,
+    /// An item of a queue; its large buffers go apart. Nothing is shared by it.
+    Item,
+    /// Anybody who reads pickles: the bytes are those of `ForkingPickler.dumps`.
+    Anybody,
+}
+
+impl Purpose {
+    fn is_message(self) -> bool {
+        matches!(self, Self::Message | Self::MessageInBand)
+    }
+
+    /// Picklers not in use. One is taken out for each pickle, since pickling runs Python code that
+    /// may pickle itself or let another thread run.
+    fn idle(self) -> MutexGuard<'static, Vec<Pickler>> {
+        static IDLE: [Mutex<Vec<Pickler>>; 4] = [const { Mutex::new(Vec::new()) }; 4];
+        IDLE[self as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pickler(self, py: Python<'_>) -> PyResult<Pickler> {
+        let known = self.idle().pop();
+        known.map_or_else(|| Pickler::new(py, self), Ok)
+    }
+}
 
 impl Pickler {
-    fn new(py: Python<'_>, with_buffers: bool) -> PyResult<Self> {
+    fn new(py: Python<'_>, purpose: Purpose) -> PyResult<Self> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CLASS.import(py, "multiprocessing.reduction", "ForkingPickler")?;
         let sink = Py::new(py, Sink { pickled: Mutex::default() })?;
-        let callback = if with_buffers { Some(&sink) } else { None };
-        let pickler = class.call1((&sink, 5, true, callback))?;
-        static TABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let table = TABLE.import(py, "manycore._block", "MessageReducers")?.call1((&sink,))?;
-        pickler.setattr(intern!(py, "dispatch_table"), table)?;
+        let pickler = match purpose {
+            Purpose::Message | Purpose::Item => class.call1((&sink, 5, true, &sink))?,
+            Purpose::MessageInBand => class.call1((&sink, 5))?,
+            Purpose::Anybody => class.call1((&sink,))?,
+        };
+        pickler.setattr(intern!(py, "dispatch_table"), Self::table(py, purpose, &sink)?)?;
         let method = |name| pickler.getattr(name).map(Bound::unbind);
         Ok(Self { dump: method("dump")?, clear_memo: method("clear_memo")?, sink })
     }
 
-    fn dump(&self, obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+    /// What has reducers now or gets one later.
+    fn table<'py>(
+        py: Python<'py>,
+        purpose: Purpose,
+        sink: &Py<Sink>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static IN_MESSAGES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static ANYWHERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if purpose.is_message() {
+            IN_MESSAGES.import(py, "manycore._block", "MessageReducers")?.call1((sink,))
+        } else {
+            ANYWHERE.import(py, "manycore._block", "Reducers")?.call0()
+        }
+    }
+
+    fn dump(&self, obj: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
         let py = obj.py();
-        let dumped = sharing::while_pickling(|| self.dump.bind(py).call1((obj,)));
+        let dump = || self.dump.bind(py).call1((obj,));
+        let dumped = if purpose.is_message() { sharing::while_pickling(dump) } else { dump() };
         self.clear_memo.bind(py).call0()?;
         let pickled = self.sink.get().take();
         dumped.map(|_| pickled)
@@ -202,12 +247,12 @@ pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
     if let Some(bytes) = scalar::dump(obj) {
         return Ok(Pickled { bytes, ..Pickled::default() });
     }
-    dump_with(obj, &WITH_BUFFERS, true)
+    dump_with(obj, Purpose::Message)
 }
 
 /// Pickles an object without buffers apart.
 pub(crate) fn dump_in_band(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
-    dump_with(obj, &IN_BAND, false)
+    dump_with(obj, Purpose::MessageInBand)
 }
 
 /// What `dump` writes into the sink that it is given, after the bytes that it returns.
@@ -227,19 +272,131 @@ pub(crate) fn dump_with_prefix<'py>(
     Ok(pickled)
 }
 
-fn dump_with(
-    obj: &Bound<'_, PyAny>,
-    idle: &Mutex<Vec<Pickler>>,
-    with_buffers: bool,
-) -> PyResult<Pickled> {
-    let known = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let pickler = match known {
-        Some(pickler) => pickler,
-        None => Pickler::new(obj.py(), with_buffers)?,
-    };
-    let pickled = pickler.dump(obj)?;
-    idle.lock().unwrap_or_else(PoisonError::into_inner).push(pickler);
+fn dump_with(obj: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
+    let pickler = purpose.pickler(obj.py())?;
+    let pickled = pickler.dump(obj, purpose)?;
+    purpose.idle().push(pickler);
     Ok(pickled)
+}
+
+/// A pickle of an object, in whatever it was made.
+pub(crate) enum Dumped<'py> {
+    Scalar([u8; scalar::LONGEST], usize),
+    Bytes(Bound<'py, PyBytes>),
+    Pickled(Pickled),
+}
+
+impl Dumped<'_> {
+    /// Calls `f` with the bytes.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&[&[u8]]) -> R) -> R {
+        match self {
+            Self::Scalar(bytes, len) => f(&[&bytes[..*len]]),
+            Self::Bytes(bytes) => f(&[bytes.as_bytes()]),
+            Self::Pickled(pickled) => pickled.with(|payload| f(payload.body)),
+        }
+    }
+}
+
+/// Pickles an object as `ForkingPickler.dumps` does, to the same bytes.
+pub(crate) fn dump_default<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Dumped<'py>> {
+    let py = obj.py();
+    let mut bytes = [0; scalar::LONGEST];
+    if let Some(len) = scalar::dump_alike(obj, default_protocol(py)?, &mut bytes) {
+        return Ok(Dumped::Scalar(bytes, len));
+    }
+    if is_plain(obj) {
+        return dump_plain(obj, None).map(Dumped::Bytes);
+    }
+    dump_with(obj, Purpose::Anybody).map(Dumped::Pickled)
+}
+
+fn default_protocol(py: Python<'_>) -> PyResult<u8> {
+    static PROTOCOL: PyOnceLock<u8> = PyOnceLock::new();
+    let read = || py.import("pickle")?.getattr("DEFAULT_PROTOCOL")?.extract();
+    PROTOCOL.get_or_try_init(py, read).copied()
+}
+
+/// Pickles what [`is_plain`].
+fn dump_plain<'py>(
+    obj: &Bound<'py, PyAny>,
+    protocol: Option<u8>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let dumps = DUMPS.import(obj.py(), "_pickle", "dumps")?;
+    let bytes = match protocol {
+        None => dumps.call1((obj,)),
+        Some(protocol) => dumps.call1((obj, protocol)),
+    };
+    Ok(bytes?.cast_into::<PyBytes>()?)
+}
+
+/// Whether an object is of types which a pickler knows by itself, so that no reducer has a say.
+/// False also for what is too large to look at all of it, or to be copied once more.
+fn is_plain(obj: &Bound<'_, PyAny>) -> bool {
+    is_plain_within(obj, &mut 32)
+}
+
+fn is_plain_within(obj: &Bound<'_, PyAny>, budget: &mut u32) -> bool {
+    let Some(left) = budget.checked_sub(1) else { return false };
+    *budget = left;
+    if let Ok(text) = obj.cast_exact::<PyString>() {
+        text.len().is_ok_and(|len| len < BY_REFERENCE)
+    } else if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
+        bytes.as_bytes().len() < BY_REFERENCE
+    } else if let Ok(items) = obj.cast_exact::<PyTuple>() {
+        items.iter().all(|item| is_plain_within(&item, budget))
+    } else if let Ok(items) = obj.cast_exact::<PyList>() {
+        items.iter().all(|item| is_plain_within(&item, budget))
+    } else if let Ok(items) = obj.cast_exact::<PyDict>() {
+        items.iter().all(|(key, value)| {
+            is_plain_within(&key, budget) && is_plain_within(&value, budget)
+        })
+    } else {
+        obj.is_none()
+            || obj.is_exact_instance_of::<PyInt>()
+            || obj.is_exact_instance_of::<PyFloat>()
+            || obj.is_exact_instance_of::<PyBool>()
+    }
+}
+
+/// Pickles an object as `ForkingPickler.dumps` does.
+#[pyfunction]
+pub(crate) fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let py = obj.py();
+    match dump_default(obj)? {
+        Dumped::Bytes(bytes) => Ok(bytes),
+        dumped => dumped.with(|parts| join(py, parts)),
+    }
+}
+
+fn join<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
+    let len = parts.iter().map(|part| part.len()).sum();
+    PyBytes::new_with(py, len, |room| {
+        let mut room = room;
+        for part in parts {
+            let (place, rest) = room.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            room = rest;
+        }
+        Ok(())
+    })
+}
+
+/// Unpickles `bytes` objects.
+#[pyfunction(name = "loads")]
+pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    match scalar::load(bytes.py(), bytes.as_bytes())? {
+        Some(obj) => Ok(obj),
+        None => loads(bytes.py(), bytes, None),
+    }
+}
+
+/// Unpickles bytes that lie elsewhere.
+pub(crate) fn load_slice<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    match scalar::load(py, bytes)? {
+        Some(obj) => Ok(obj),
+        None => loads(py, &PyBytes::new(py, bytes), None),
+    }
 }
 
 /// Unpickles a message.
@@ -256,10 +413,10 @@ fn load_message(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
         {
             return Ok(obj.unbind());
         }
-        return loads(py, &pickle_bytes(py, body)?, None);
+        return loads(py, &pickle_bytes(py, body)?, None).map(Bound::unbind);
     }
     let buffers = buffers.map(|view| received(py, view)).collect::<PyResult<Vec<_>>>()?;
-    loads(py, &pickle_bytes(py, body)?, Some(PyList::new(py, buffers)?))
+    loads(py, &pickle_bytes(py, body)?, Some(PyList::new(py, buffers)?)).map(Bound::unbind)
 }
 
 /// Unpickles bytes that came with these descriptors.
@@ -268,25 +425,24 @@ pub(crate) fn load_bytes(
     bytes: &Bound<'_, PyAny>,
     descriptors: &[Received],
 ) -> PyResult<Py<PyAny>> {
-    sharing::with_descriptors(descriptors, || loads(py, bytes, None))
+    sharing::with_descriptors(descriptors, || loads(py, bytes, None)).map(Bound::unbind)
 }
 
-fn loads(
-    py: Python<'_>,
-    bytes: &Bound<'_, PyAny>,
-    buffers: Option<Bound<'_, PyList>>,
-) -> PyResult<Py<PyAny>> {
+pub(crate) fn loads<'py>(
+    py: Python<'py>,
+    bytes: &Bound<'py, PyAny>,
+    buffers: Option<Bound<'py, PyList>>,
+) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let loads = LOADS.import(py, "_pickle", "loads")?;
     match buffers {
         None => loads.call1((bytes,)),
         Some(buffers) => {
-            let keywords = pyo3::types::PyDict::new(py);
+            let keywords = PyDict::new(py);
             keywords.set_item(intern!(py, "buffers"), buffers)?;
             loads.call((bytes,), Some(&keywords))
         }
     }
-    .map(Bound::unbind)
 }
 
 /// The pickle itself: read in place if it is in shared memory, and copied from there by pickle.

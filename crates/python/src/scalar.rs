@@ -10,12 +10,19 @@ use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple};
 
 const PROTO: u8 = 0x80;
 const VERSION: u8 = 5;
+/// The length of what follows, 8 bytes. Readers with all the bytes at hand ignore it.
+const FRAME: u8 = 0x95;
+/// Only what is at least so long gets a frame.
+const FRAMED: usize = 4;
 const STOP: u8 = b'.';
 const NONE: u8 = b'N';
 const TRUE: u8 = 0x88;
 const FALSE: u8 = 0x89;
 /// A signed 32-bit integer, little-endian.
 const BININT: u8 = b'J';
+/// Unsigned integers of 8 and 16 bits, little-endian.
+const BININT1: u8 = b'K';
+const BININT2: u8 = b'M';
 /// A length of one byte and as many bytes of a signed integer, little-endian.
 const LONG1: u8 = 0x8a;
 /// A 64-bit float, big-endian.
@@ -39,6 +46,55 @@ pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
     }
     out.push(STOP);
     Some(out)
+}
+
+/// The longest pickle that [`dump_alike`] writes.
+pub(crate) const LONGEST: usize = 2 + 9 + 9 + 1;
+
+/// Writes the very bytes that Python's pickler writes for a number, a bool or None, and gives how
+/// many; None for others. The protocol has to be 4 or 5.
+pub(crate) fn dump_alike(
+    obj: &Bound<'_, PyAny>,
+    protocol: u8,
+    out: &mut [u8; LONGEST],
+) -> Option<usize> {
+    let mut payload = [0; 10];
+    let len = if let Ok(number) = obj.cast_exact::<PyInt>() {
+        let number: i64 = number.extract().ok()?;
+        if let Ok(small) = u8::try_from(number) {
+            put(&mut payload, BININT1, &[small])
+        } else if let Ok(small) = u16::try_from(number) {
+            put(&mut payload, BININT2, &small.to_le_bytes())
+        } else {
+            put(&mut payload, BININT, &i32::try_from(number).ok()?.to_le_bytes())
+        }
+    } else if let Ok(number) = obj.cast_exact::<PyFloat>() {
+        put(&mut payload, BINFLOAT, &number.value().to_be_bytes())
+    } else if obj.is_none() {
+        put(&mut payload, NONE, &[])
+    } else if let Ok(truth) = obj.cast_exact::<PyBool>() {
+        put(&mut payload, if truth.is_true() { TRUE } else { FALSE }, &[])
+    } else {
+        return None;
+    };
+    out[..2].copy_from_slice(&[PROTO, protocol]);
+    let mut end = 2;
+    if len >= FRAMED {
+        out[end] = FRAME;
+        out[end + 1..end + 9].copy_from_slice(&(len as u64).to_le_bytes());
+        end += 9;
+    }
+    out[end..end + len].copy_from_slice(&payload[..len]);
+    Some(end + len)
+}
+
+/// Writes an opcode, its argument and the end of the pickle; gives how many bytes that is.
+fn put(payload: &mut [u8; 10], opcode: u8, argument: &[u8]) -> usize {
+    let end = 1 + argument.len();
+    payload[0] = opcode;
+    payload[1..end].copy_from_slice(argument);
+    payload[end] = STOP;
+    end + 1
 }
 
 fn dump_one(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Option<()> {
@@ -75,10 +131,17 @@ fn dump_int(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// The object of a pickle that [`dump`] has written; None for other pickles.
+/// The object of a pickle that [`dump`] or [`dump_alike`] has written; None for other pickles.
 pub(crate) fn load<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let [PROTO, VERSION, rest @ ..] = pickle else { return Ok(None) };
-    let mut rest = rest;
+    let [PROTO, 2..=VERSION, rest @ ..] = pickle else { return Ok(None) };
+    let mut rest = match rest {
+        // One frame with all that follows.
+        [FRAME, framed @ ..] => match framed.split_first_chunk() {
+            Some((len, rest)) if u64::from_le_bytes(*len) == rest.len() as u64 => rest,
+            _ => return Ok(None),
+        },
+        rest => rest,
+    };
     let mut items: [Option<Bound<'py, PyAny>>; 3] = [None, None, None];
     for count in 0..=items.len() {
         match rest {
@@ -108,6 +171,14 @@ fn load_one<'py, 'a>(
         NONE => Some((py.None().into_bound(py), rest)),
         TRUE => Some((PyBool::new(py, true).to_owned().into_any(), rest)),
         FALSE => Some((PyBool::new(py, false).to_owned().into_any(), rest)),
+        BININT1 => match rest.split_first() {
+            Some((byte, rest)) => Some((int(py, (*byte).into())?, rest)),
+            None => None,
+        },
+        BININT2 => match rest.split_first_chunk() {
+            Some((bytes, rest)) => Some((int(py, u16::from_le_bytes(*bytes).into())?, rest)),
+            None => None,
+        },
         BININT => match rest.split_first_chunk() {
             Some((bytes, rest)) => Some((int(py, i32::from_le_bytes(*bytes).into())?, rest)),
             None => None,

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "the one place of the binding that is not checked by the compiler")]
 
 use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::slice;
 
@@ -10,6 +11,7 @@ use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 /// A descriptor that Python names by its number. A closed one gives EBADF; that another thread
 /// does not close it meanwhile is up to the Python program, as with `os.read`.
@@ -53,6 +55,26 @@ impl Bytes {
         // SAFETY: the exporter keeps `len` contiguous bytes in place while the buffer is held.
         // A program that writes to them meanwhile sends a mixture, as with `os.write`.
         unsafe { slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), len) }
+    }
+}
+
+/// A new `bytes` of `len` bytes, all of which `fill` has to write, or fail. It may let go of the
+/// GIL meanwhile.
+pub(crate) fn new_bytes<'py>(
+    py: Python<'py>,
+    len: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> PyResult<()>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let size = ffi::Py_ssize_t::try_from(len)?;
+    // SAFETY: a new object, or null with an exception set, which the call after it looks at. Its
+    // bytes are not initialised, and nobody else has it until it is returned: Python's collector
+    // does not see objects of this type.
+    unsafe {
+        let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
+        let bytes = Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyBytes>();
+        let start = ffi::PyBytes_AsString(object).cast::<MaybeUninit<u8>>();
+        fill(slice::from_raw_parts_mut(start, len))?;
+        Ok(bytes)
     }
 }
 

@@ -9,14 +9,22 @@
 //! it was, unless `on_interrupt` fails: then its error ends the call, as an exception out of a
 //! signal handler does in the standard library. [`Error::interrupted`] is there for that.
 //!
+//! A [`Stream`] is what one side remembers of a connection. It does without waiting what can be done
+//! so, and before it goes to sleep for the beginning of a message it looks out for it, as long as
+//! that has paid: waking a sleeper takes ten times as long as a message does. It never reads more
+//! than one message: who else has the descriptor, or will get it, finds the next one there.
+//!
 //! Writing to a pipe or socket that nobody reads raises SIGPIPE unless the program ignores it, as
 //! Rust's runtime and Python do; the error is then `EPIPE`.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use crate::sys::stream::{self as sys, Interest, Moved};
+use crate::primitive::{Ordering, fixed};
+use crate::sync::Expectation;
+use crate::sys::stream::{self as sys, Interest, Moved, Way};
 use crate::{Error, Result};
 
 /// What a call does when a signal handler ran: go on, or end with an error.
@@ -24,6 +32,250 @@ pub type OnInterrupt<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// The longest message whose length fits into the short form.
 const SHORT: u64 = 0x7fff_ffff;
+
+/// What one side of a connection remembers between its calls.
+///
+/// It does not have the descriptor, which callers name each time.
+pub struct Stream {
+    /// How soon messages come.
+    expectation: Expectation,
+    /// A [`Way`]. Relaxed: whoever takes a wrong one finds out.
+    way: fixed::AtomicU32,
+}
+
+impl Stream {
+    /// A stream of which nothing is known.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it begins to remember")]
+    pub fn new() -> Self {
+        Self { expectation: Expectation::new(), way: fixed::AtomicU32::new(0) }
+    }
+
+    /// Sends as much of a message as it can without waiting; whether that was all. [`send_rest`]
+    /// does the rest.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`].
+    pub fn send_now(&self, fd: BorrowedFd<'_>, framed: &mut Framed<'_>) -> Result<bool> {
+        match self.now(|way| sys::write_now(fd, way, framed.rest()))? {
+            Some(Moved::Bytes(bytes)) => framed.done += bytes,
+            Some(Moved::Reset) => return Err(broken_pipe()),
+            Some(Moved::WouldBlock | Moved::Interrupted) | None => {}
+        }
+        Ok(framed.rest().is_empty())
+    }
+
+    /// Receives as much of `header` as is there; whether that was all. [`Self::recv_header`]
+    /// waits for the rest.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`].
+    pub fn recv_header_now(&self, fd: BorrowedFd<'_>, header: &mut Header) -> Result<bool> {
+        let read = self.now(|way| sys::read_now(fd, way, header.missing()))?;
+        header.add(read)?;
+        Ok(header.missing().is_empty())
+    }
+
+    /// Receives `header`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`].
+    pub fn recv_header(
+        &self,
+        fd: BorrowedFd<'_>,
+        header: &mut Header,
+        on_interrupt: OnInterrupt<'_>,
+    ) -> Result<()> {
+        if header.has_begun() {
+            return header.finish(fd, on_interrupt);
+        }
+        let begin = Instant::now();
+        if self.expectation.is_hopeful() && !sys::is_nonblocking(fd) {
+            if self.look_out(fd, header)? {
+                return header.finish(fd, on_interrupt);
+            }
+            // A signal that came meanwhile has not ended anything.
+            on_interrupt()?;
+        }
+        header.finish(fd, on_interrupt)?;
+        self.expectation.waited_since(begin);
+        Ok(())
+    }
+
+    /// Looks out for the beginning of a message, or of its end. Whether it came.
+    fn look_out(&self, fd: BorrowedFd<'_>, header: &mut Header) -> Result<bool> {
+        let mut seen = Ok(false);
+        let ready = || {
+            seen = self.recv_header_now(fd, header).map(|_| header.has_begun());
+            !matches!(seen, Ok(false))
+        };
+        self.expectation.until(ready);
+        seen
+    }
+
+    /// Receives as many of the first bytes of `body` as are there, and gives their number.
+    /// [`recv_body`] waits for the rest.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`].
+    pub fn recv_body_now(&self, fd: BorrowedFd<'_>, body: &mut [u8]) -> Result<usize> {
+        if body.is_empty() {
+            return Ok(0);
+        }
+        match self.now(|way| sys::read_now(fd, way, body))? {
+            Some(Moved::Bytes(0)) => Err(too_early()),
+            Some(Moved::Bytes(bytes)) => Ok(bytes),
+            Some(Moved::Reset) => Err(closed()),
+            Some(Moved::WouldBlock | Moved::Interrupted) | None => Ok(0),
+        }
+    }
+
+    /// Waits until there is something to read, or the end has come; looks out for it first.
+    ///
+    /// # Errors
+    ///
+    /// `is_timeout`, `is_interrupted`, or the system call failed.
+    pub fn poll(&self, fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<()> {
+        let begin = Instant::now();
+        if deadline.is_none_or(|deadline| deadline > begin) && self.expectation.is_hopeful() {
+            let mut seen = Ok(false);
+            self.expectation.until(|| {
+                seen = sys::is_ready(fd);
+                !matches!(seen, Ok(false)) || deadline.is_some_and(|end| end <= Instant::now())
+            });
+            if seen? {
+                return Ok(());
+            }
+        }
+        let ready = sys::poll(&[fd], Interest::Read, deadline).map(drop);
+        if ready.is_ok() {
+            self.expectation.waited_since(begin);
+        }
+        ready
+    }
+
+    /// Calls `call` in a way that this descriptor knows; `None` if there is none.
+    fn now(
+        &self,
+        mut call: impl FnMut(Way) -> Result<Option<Moved>>,
+    ) -> Result<Option<Moved>> {
+        const WAYS: [Way; 3] = [Way::Socket, Way::Pipe, Way::Neither];
+        let known = self.way.load(Ordering::Relaxed);
+        for way in known.. {
+            let way_now = WAYS.get(way as usize).copied().unwrap_or(Way::Neither);
+            let moved = call(way_now)?;
+            if moved.is_some() || way_now == Way::Neither {
+                if way != known {
+                    self.way.store(way, Ordering::Relaxed);
+                }
+                return Ok(moved);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A short message with its length before it, and how much of that is sent.
+pub struct Framed<'a> {
+    bytes: &'a [u8],
+    done: usize,
+}
+
+/// What a [`Framed`] message has before its bytes.
+pub const PREFIX: usize = 4;
+
+impl<'a> Framed<'a> {
+    /// The message that begins after the first [`PREFIX`] of these bytes, which get its length.
+    ///
+    /// # Errors
+    ///
+    /// It is not short.
+    pub fn new(bytes: &'a mut [u8]) -> Result<Self> {
+        let len = bytes.len().checked_sub(PREFIX).and_then(|len| i32::try_from(len).ok());
+        let len = len.ok_or_else(|| too_long("send a message", libc::EMSGSIZE))?;
+        bytes[..PREFIX].copy_from_slice(&len.to_be_bytes());
+        Ok(Self { bytes, done: 0 })
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.done..]
+    }
+}
+
+/// The length of a message on its way in.
+#[derive(Default)]
+pub struct Header {
+    bytes: [u8; 12],
+    have: usize,
+}
+
+impl Header {
+    const SHORT: usize = 4;
+
+    /// The length that the header tells, once it is complete.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_len`].
+    pub fn message_len(&self, max: Option<usize>) -> Result<usize> {
+        let len = match self.short() {
+            -1 => {
+                u64::from_be_bytes(std::array::from_fn(|i| self.bytes[Self::SHORT + i]))
+            }
+            len => u64::try_from(len).map_err(|_| Error::corrupt("the length of a message"))?,
+        };
+        let fits = usize::try_from(len).ok().filter(|len| max.is_none_or(|max| *len <= max));
+        fits.ok_or_else(|| {
+            too_long("receive a message that is longer than allowed", libc::EMSGSIZE)
+        })
+    }
+
+    fn short(&self) -> i32 {
+        i32::from_be_bytes(std::array::from_fn(|i| self.bytes[i]))
+    }
+
+    fn has_begun(&self) -> bool {
+        self.have > 0
+    }
+
+    /// The place of the bytes that are missing.
+    fn missing(&mut self) -> &mut [u8] {
+        let is_long = self.have >= Self::SHORT && self.short() == -1;
+        let len = if is_long { self.bytes.len() } else { Self::SHORT };
+        &mut self.bytes[self.have..len]
+    }
+
+    /// Takes note of what a read that did not wait has brought.
+    fn add(&mut self, read: Option<Moved>) -> Result<()> {
+        match read {
+            Some(Moved::Bytes(0)) => Err(if self.has_begun() { too_early() } else { closed() }),
+            Some(Moved::Bytes(bytes)) => {
+                self.have += bytes;
+                Ok(())
+            }
+            Some(Moved::Reset) => Err(closed()),
+            Some(Moved::WouldBlock | Moved::Interrupted) | None => Ok(()),
+        }
+    }
+
+    /// Reads all that is missing. Before the first byte the stream may end or have nothing.
+    fn finish(&mut self, fd: BorrowedFd<'_>, on_interrupt: OnInterrupt<'_>) -> Result<()> {
+        while !self.missing().is_empty() {
+            match sys::read(fd, self.missing())? {
+                Moved::WouldBlock if !self.has_begun() => {
+                    return Err(would_block("receive a message"));
+                }
+                Moved::Bytes(0) if !self.has_begun() => return Err(closed()),
+                moved => self.have += advance(fd, moved, Interest::Read, on_interrupt)?,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Sends one message that consists of `parts`, one after the other.
 ///
@@ -76,18 +328,9 @@ pub fn recv_len(
     max: Option<usize>,
     on_interrupt: OnInterrupt<'_>,
 ) -> Result<usize> {
-    let mut short = [0; 4];
-    read_first(fd, &mut short, on_interrupt)?;
-    let len = match i32::from_be_bytes(short) {
-        -1 => {
-            let mut long = [0; 8];
-            recv_body(fd, &mut long, on_interrupt)?;
-            u64::from_be_bytes(long)
-        }
-        len => u64::try_from(len).map_err(|_| Error::corrupt("the length of a message"))?,
-    };
-    let fits = usize::try_from(len).ok().filter(|len| max.is_none_or(|max| *len <= max));
-    fits.ok_or_else(|| too_long("receive a message that is longer than allowed", libc::EMSGSIZE))
+    let mut header = Header::default();
+    header.finish(fd, on_interrupt)?;
+    header.message_len(max)
 }
 
 /// Receives all of `body`, whose length [`recv_len`] has told.
@@ -102,6 +345,34 @@ pub fn recv_body(fd: BorrowedFd<'_>, body: &mut [u8], on_interrupt: OnInterrupt<
         done += advance(fd, moved, Interest::Read, on_interrupt)?;
     }
     Ok(())
+}
+
+/// As [`recv_body`], for memory that need not be initialised, and is afterwards.
+///
+/// # Errors
+///
+/// As for [`recv`].
+pub fn recv_body_uninit(
+    fd: BorrowedFd<'_>,
+    body: &mut [MaybeUninit<u8>],
+    on_interrupt: OnInterrupt<'_>,
+) -> Result<()> {
+    let mut done = 0;
+    while done < body.len() {
+        let moved = sys::read_uninit(fd, &mut body[done..])?;
+        done += advance(fd, moved, Interest::Read, on_interrupt)?;
+    }
+    Ok(())
+}
+
+/// Sends the rest of a message of which a call of [`Stream::send_now`] sent the beginning, or
+/// nothing yet.
+///
+/// # Errors
+///
+/// As for [`send`].
+pub fn send_rest(fd: BorrowedFd<'_>, framed: &Framed<'_>, on_interrupt: OnInterrupt<'_>) -> Result<()> {
+    write_parts(fd, &mut [IoSlice::new(framed.rest())], framed.done > 0, on_interrupt)
 }
 
 /// Waits until one of `fds` has something to read, or has come to its end, and gives the places
@@ -131,8 +402,17 @@ fn write_all(
     parts: &mut [IoSlice<'_>],
     on_interrupt: OnInterrupt<'_>,
 ) -> Result<()> {
+    write_parts(fd, parts, false, on_interrupt)
+}
+
+/// Writes all of `parts`, which are the rest of a message if it has `begun`.
+fn write_parts(
+    fd: BorrowedFd<'_>,
+    parts: &mut [IoSlice<'_>],
+    mut begun: bool,
+    on_interrupt: OnInterrupt<'_>,
+) -> Result<()> {
     let mut parts = parts;
-    let mut begun = false;
     IoSlice::advance_slices(&mut parts, 0);
     while !parts.is_empty() {
         match sys::write(fd, parts)? {
@@ -148,21 +428,6 @@ fn write_all(
     Ok(())
 }
 
-/// Reads all of `header`, where the stream may end or have nothing.
-fn read_first(fd: BorrowedFd<'_>, header: &mut [u8], on_interrupt: OnInterrupt<'_>) -> Result<()> {
-    let first = loop {
-        match sys::read(fd, header)? {
-            Moved::Bytes(0) => return Err(Error::closed("the connection")),
-            Moved::WouldBlock => return Err(would_block("receive a message")),
-            moved => match advance(fd, moved, Interest::Read, on_interrupt)? {
-                0 => {}
-                first => break first,
-            },
-        }
-    };
-    recv_body(fd, &mut header[first..], on_interrupt)
-}
-
 /// How many bytes moved in the middle of a message; waits if that needs a wait.
 fn advance(
     fd: BorrowedFd<'_>,
@@ -172,16 +437,24 @@ fn advance(
 ) -> Result<usize> {
     match moved {
         Moved::Bytes(0) if interest == Interest::Read => {
-            Err(Error::corrupt("a message that ends too early"))
+            Err(too_early())
         }
         Moved::Bytes(bytes) => Ok(bytes),
         Moved::Interrupted => on_interrupt().map(|()| 0),
-        Moved::Reset => Err(Error::closed("the connection")),
+        Moved::Reset => Err(closed()),
         Moved::WouldBlock => match sys::poll(&[fd], interest, None) {
             Err(error) if error.is_interrupted() => on_interrupt().map(|()| 0),
             ready => ready.map(|_| 0),
         },
     }
+}
+
+fn too_early() -> Error {
+    Error::corrupt("a message that ends too early")
+}
+
+fn closed() -> Error {
+    Error::closed("the connection")
 }
 
 fn would_block(what: &'static str) -> Error {

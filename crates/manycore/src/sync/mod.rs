@@ -8,6 +8,7 @@ mod barrier;
 mod condition;
 mod doorbell;
 mod event;
+mod expectation;
 #[cfg(all(test, loom))]
 mod model;
 mod mutex;
@@ -22,6 +23,7 @@ pub use barrier::Barrier;
 pub use condition::Condition;
 pub use doorbell::Doorbell;
 pub use event::Event;
+pub(crate) use expectation::Expectation;
 pub use mutex::Mutex;
 pub(crate) use mutex::RawMutex;
 pub use recursive::RecursiveMutex;
