@@ -209,7 +209,7 @@ class Event:
 
 @final
 class Queue:
-    """A first-in first-out queue of byte strings."""
+    """A first-in first-out queue of objects."""
 
     def __new__(cls, maxsize: int) -> Self: ...
     @staticmethod
@@ -219,10 +219,13 @@ class Queue:
         """The descriptors that another process needs to attach it."""
     def readable(self) -> int:
         """A descriptor that is readable while there are items; nothing is to be read from it."""
-    def put(self, data: Buffer, timeout: float | None = None) -> bool:
-        """Puts an item, waiting at most `timeout` seconds while the queue is full."""
-    def get(self, timeout: float | None = None) -> bytes | None:
-        """Takes the first item, waiting at most `timeout` seconds while there is none."""
+    def put(self, obj: object, timeout: float | None = None) -> bool | Exception | None:
+        """Puts an object, waiting at most `timeout` seconds while the queue is full.
+
+        None if it did; False if the queue stayed full; or why there is no pickle.
+        """
+    def get(self, nothing: object, timeout: float | None = None) -> Any:
+        """Takes the first object, waiting at most `timeout` seconds. Else the object `nothing`."""
     def __reduce__(self) -> tuple[Any, ...]:
         """Only while a process is being started."""
     def __len__(self) -> int: ...
@@ -270,7 +273,7 @@ def dumps(obj: object) -> bytes:
     """Pickles an object as `ForkingPickler.dumps` does."""
 
 def loads(bytes: bytes) -> Any:
-    """Unpickles `bytes` objects."""
+    """Unpickles a `bytes` object."""
 
 def poll(fd: int, timeout: float | None = 0.0) -> bool:
     """Waits at most `timeout` seconds until there is something to read."""

@@ -10,7 +10,7 @@ use pyo3::types::PyBytes;
 
 use crate::error::{EngineError, deadline, wait};
 use crate::pickle;
-use crate::unchecked::{self, Bytes, borrow_fd};
+use crate::unchecked::{Blank, Bytes, borrow_fd};
 
 /// Messages up to this length are sent and received with the GIL held, as far as that goes without
 /// waiting: the system call is shorter than it takes to get the GIL back from another thread.
@@ -131,11 +131,11 @@ impl Stream {
         room: &'room mut [u8; SHORT],
     ) -> PyResult<Arrived<'py, 'room>> {
         let Some(body) = room.get_mut(..len) else {
-            let fill = |body: &mut [_]| {
-                waiting(py, |on_interrupt| stream::recv_body_uninit(fd, body, on_interrupt))
-                    .map_err(Failure::receiving)
-            };
-            return unchecked::new_bytes(py, len, fill).map(Arrived::Long);
+            let mut long = Blank::new(py, len as u64, false)?;
+            let body = long.room();
+            waiting(py, |on_interrupt| stream::recv_body_uninit(fd, body, on_interrupt))
+                .map_err(Failure::receiving)?;
+            return Ok(Arrived::Long(long.filled().cast_into::<PyBytes>()?));
         };
         let done = self.inner.recv_body_now(fd, body).map_err(Failure::receiving)?;
         if done < len {

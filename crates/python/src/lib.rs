@@ -6,6 +6,7 @@ mod by_value;
 mod connection;
 mod error;
 mod heap;
+mod item;
 mod pickle;
 mod pool;
 mod process;

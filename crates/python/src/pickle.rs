@@ -18,6 +18,7 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
 };
 
+use crate::item::MOST_PARTS;
 use crate::scalar;
 use crate::sharing;
 use crate::unchecked::slice;
@@ -45,6 +46,8 @@ pub(crate) struct Pickled {
     /// Long pieces, each with its place in `bytes`.
     pieces: Vec<(usize, PyUntypedBuffer)>,
     buffers: Vec<PyUntypedBuffer>,
+    /// Which of the buffers are `bytes` objects; a buffer beyond the end of this is none.
+    are_bytes: Vec<bool>,
     /// What is shared, by descriptor.
     descriptors: Vec<Descriptor>,
 }
@@ -65,6 +68,36 @@ impl Pickled {
         }
         body.push(&self.bytes[from..]);
         f(&Payload { body: &body, buffers: &buffers, descriptors })
+    }
+
+    /// The buffers, each with whether it is a `bytes` object.
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = (&PyUntypedBuffer, bool)> {
+        let are_bytes = self.are_bytes.iter().copied().chain(std::iter::repeat(false));
+        self.buffers.iter().zip(are_bytes)
+    }
+
+    /// Puts a long `bytes` or `bytearray` apart, if that is what is being written: the pickle ends
+    /// with its opcode and length, and it takes the place of these.
+    fn put_apart(&mut self, buffer: PyUntypedBuffer) -> Result<(), PyUntypedBuffer> {
+        const OPCODES: [(u8, usize, bool); 3] =
+            [(b'B', 4, true), (0x8e, 8, true), (0x96, 8, false)];
+        const NEXT_BUFFER: u8 = 0x97;
+        let len = (buffer.len_bytes() as u64).to_le_bytes();
+        if self.buffers.len() == MOST_PARTS {
+            return Err(buffer);
+        }
+        let is_end_of_bytes = self.pieces.last().is_none_or(|(at, _)| *at < self.bytes.len());
+        let found = OPCODES.into_iter().find(|(opcode, width, _)| {
+            let rest = self.bytes.strip_suffix(&len[..*width]);
+            is_end_of_bytes && rest.is_some_and(|rest| rest.last() == Some(opcode))
+        });
+        let Some((_, width, is_bytes)) = found else { return Err(buffer) };
+        self.bytes.truncate(self.bytes.len() - width - 1);
+        self.bytes.push(NEXT_BUFFER);
+        self.are_bytes.resize(self.buffers.len(), false);
+        self.are_bytes.push(is_bytes);
+        self.buffers.push(buffer);
+        Ok(())
     }
 
     /// The pickle in one piece, if it has no buffers apart, and its descriptors.
@@ -103,6 +136,8 @@ impl Encoded for Pickled {
 #[pyclass(frozen, module = "manycore._engine")]
 pub(crate) struct Sink {
     pickled: Mutex<Pickled>,
+    /// Whether long `bytes` are put apart.
+    puts_apart: bool,
 }
 
 impl Sink {
@@ -144,7 +179,10 @@ impl Sink {
         self.with(|pickled| {
             if len < BY_REFERENCE {
                 pickled.bytes.extend_from_slice(slice(&buffer));
-            } else {
+                return;
+            }
+            let inline = if self.puts_apart { pickled.put_apart(buffer) } else { Err(buffer) };
+            if let Err(buffer) = inline {
                 pickled.pieces.push((pickled.bytes.len(), buffer));
             }
         });
@@ -158,8 +196,13 @@ impl Sink {
         if buffer.len_bytes() < OUT_OF_BAND || !contiguous {
             return Ok(true);
         }
-        self.with(|pickled| pickled.buffers.push(buffer));
-        Ok(false)
+        Ok(self.with(|pickled| {
+            let is_full = self.puts_apart && pickled.buffers.len() == MOST_PARTS;
+            if !is_full {
+                pickled.buffers.push(buffer);
+            }
+            is_full
+        }))
     }
 }
 
@@ -206,7 +249,8 @@ impl Pickler {
     fn new(py: Python<'_>, purpose: Purpose) -> PyResult<Self> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CLASS.import(py, "multiprocessing.reduction", "ForkingPickler")?;
-        let sink = Py::new(py, Sink { pickled: Mutex::default() })?;
+        let puts_apart = purpose == Purpose::Item;
+        let sink = Py::new(py, Sink { pickled: Mutex::default(), puts_apart })?;
         let pickler = match purpose {
             Purpose::Message | Purpose::Item => class.call1((&sink, 5, true, &sink))?,
             Purpose::MessageInBand => class.call1((&sink, 5))?,
@@ -260,7 +304,7 @@ pub(crate) fn dump_with_prefix<'py>(
     py: Python<'py>,
     dump: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>>,
 ) -> PyResult<Pickled> {
-    let sink = Bound::new(py, Sink { pickled: Mutex::default() })?;
+    let sink = Bound::new(py, Sink { pickled: Mutex::default(), puts_apart: false })?;
     let before = sharing::while_pickling(|| dump(sink.as_any()));
     // Also after a failure: nothing that went with it stays open.
     let mut pickled = sink.get().take();
@@ -310,6 +354,18 @@ pub(crate) fn dump_default<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Dumped<'py>
     dump_with(obj, Purpose::Anybody).map(Dumped::Pickled)
 }
 
+/// Pickles an object for a queue, its large parts apart.
+pub(crate) fn dump_item<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Dumped<'py>> {
+    let mut bytes = [0; scalar::LONGEST];
+    if let Some(len) = scalar::dump_alike(obj, 5, &mut bytes) {
+        return Ok(Dumped::Scalar(bytes, len));
+    }
+    if is_plain(obj) {
+        return dump_plain(obj, Some(5)).map(Dumped::Bytes);
+    }
+    dump_with(obj, Purpose::Item).map(Dumped::Pickled)
+}
+
 fn default_protocol(py: Python<'_>) -> PyResult<u8> {
     static PROTOCOL: PyOnceLock<u8> = PyOnceLock::new();
     let read = || py.import("pickle")?.getattr("DEFAULT_PROTOCOL")?.extract();
@@ -317,10 +373,7 @@ fn default_protocol(py: Python<'_>) -> PyResult<u8> {
 }
 
 /// Pickles what [`is_plain`].
-fn dump_plain<'py>(
-    obj: &Bound<'py, PyAny>,
-    protocol: Option<u8>,
-) -> PyResult<Bound<'py, PyBytes>> {
+fn dump_plain<'py>(obj: &Bound<'py, PyAny>, protocol: Option<u8>) -> PyResult<Bound<'py, PyBytes>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let dumps = DUMPS.import(obj.py(), "_pickle", "dumps")?;
     let bytes = match protocol {
@@ -348,9 +401,9 @@ fn is_plain_within(obj: &Bound<'_, PyAny>, budget: &mut u32) -> bool {
     } else if let Ok(items) = obj.cast_exact::<PyList>() {
         items.iter().all(|item| is_plain_within(&item, budget))
     } else if let Ok(items) = obj.cast_exact::<PyDict>() {
-        items.iter().all(|(key, value)| {
-            is_plain_within(&key, budget) && is_plain_within(&value, budget)
-        })
+        items
+            .iter()
+            .all(|(key, value)| is_plain_within(&key, budget) && is_plain_within(&value, budget))
     } else {
         obj.is_none()
             || obj.is_exact_instance_of::<PyInt>()
@@ -382,7 +435,7 @@ fn join<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> 
     })
 }
 
-/// Unpickles `bytes` objects.
+/// Unpickles a `bytes` object.
 #[pyfunction(name = "loads")]
 pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
     match scalar::load(bytes.py(), bytes.as_bytes())? {

@@ -11,7 +11,6 @@ use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 /// A descriptor that Python names by its number. A closed one gives EBADF; that another thread
 /// does not close it meanwhile is up to the Python program, as with `os.read`.
@@ -58,23 +57,45 @@ impl Bytes {
     }
 }
 
-/// A new `bytes` of `len` bytes, all of which `fill` has to write, or fail. It may let go of the
-/// GIL meanwhile.
-pub(crate) fn new_bytes<'py>(
-    py: Python<'py>,
+/// A new `bytes` or `bytearray` that is about to be filled. Until then nobody else has it, so it may
+/// be filled without the GIL.
+pub(crate) struct Blank<'py> {
+    object: Bound<'py, PyAny>,
+    start: *mut MaybeUninit<u8>,
     len: usize,
-    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> PyResult<()>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    let size = ffi::Py_ssize_t::try_from(len)?;
-    // SAFETY: a new object, or null with an exception set, which the call after it looks at. Its
-    // bytes are not initialised, and nobody else has it until it is returned: Python's collector
-    // does not see objects of this type.
-    unsafe {
-        let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
-        let bytes = Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyBytes>();
-        let start = ffi::PyBytes_AsString(object).cast::<MaybeUninit<u8>>();
-        fill(slice::from_raw_parts_mut(start, len))?;
-        Ok(bytes)
+}
+
+impl<'py> Blank<'py> {
+    pub(crate) fn new(py: Python<'py>, len: u64, is_bytearray: bool) -> PyResult<Self> {
+        let len = usize::try_from(len)?;
+        let size = ffi::Py_ssize_t::try_from(len)?;
+        // SAFETY: a new object, or null with an exception set, which the call after it looks at.
+        // Its bytes, which are not initialised, stay in place as long as nobody resizes it.
+        unsafe {
+            let new = if is_bytearray {
+                ffi::PyByteArray_FromStringAndSize(std::ptr::null(), size)
+            } else {
+                ffi::PyBytes_FromStringAndSize(std::ptr::null(), size)
+            };
+            let object = Bound::from_owned_ptr_or_err(py, new)?;
+            let start = if is_bytearray {
+                ffi::PyByteArray_AsString(new)
+            } else {
+                ffi::PyBytes_AsString(new)
+            };
+            Ok(Self { object, start: start.cast(), len })
+        }
+    }
+
+    /// The memory to be filled.
+    pub(crate) fn room(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: the object has so many bytes there, and nobody else has the object.
+        unsafe { slice::from_raw_parts_mut(self.start, self.len) }
+    }
+
+    /// The object. The caller has filled all of its memory.
+    pub(crate) fn filled(self) -> Bound<'py, PyAny> {
+        self.object
     }
 }
 

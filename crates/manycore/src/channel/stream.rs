@@ -159,10 +159,7 @@ impl Stream {
     }
 
     /// Calls `call` in a way that this descriptor knows; `None` if there is none.
-    fn now(
-        &self,
-        mut call: impl FnMut(Way) -> Result<Option<Moved>>,
-    ) -> Result<Option<Moved>> {
+    fn now(&self, mut call: impl FnMut(Way) -> Result<Option<Moved>>) -> Result<Option<Moved>> {
         const WAYS: [Way; 3] = [Way::Socket, Way::Pipe, Way::Neither];
         let known = self.way.load(Ordering::Relaxed);
         for way in known.. {
@@ -223,9 +220,7 @@ impl Header {
     /// As for [`recv_len`].
     pub fn message_len(&self, max: Option<usize>) -> Result<usize> {
         let len = match self.short() {
-            -1 => {
-                u64::from_be_bytes(std::array::from_fn(|i| self.bytes[Self::SHORT + i]))
-            }
+            -1 => u64::from_be_bytes(std::array::from_fn(|i| self.bytes[Self::SHORT + i])),
             len => u64::try_from(len).map_err(|_| Error::corrupt("the length of a message"))?,
         };
         let fits = usize::try_from(len).ok().filter(|len| max.is_none_or(|max| *len <= max));
@@ -371,7 +366,11 @@ pub fn recv_body_uninit(
 /// # Errors
 ///
 /// As for [`send`].
-pub fn send_rest(fd: BorrowedFd<'_>, framed: &Framed<'_>, on_interrupt: OnInterrupt<'_>) -> Result<()> {
+pub fn send_rest(
+    fd: BorrowedFd<'_>,
+    framed: &Framed<'_>,
+    on_interrupt: OnInterrupt<'_>,
+) -> Result<()> {
     write_parts(fd, &mut [IoSlice::new(framed.rest())], framed.done > 0, on_interrupt)
 }
 
@@ -436,9 +435,7 @@ fn advance(
     on_interrupt: OnInterrupt<'_>,
 ) -> Result<usize> {
     match moved {
-        Moved::Bytes(0) if interest == Interest::Read => {
-            Err(too_early())
-        }
+        Moved::Bytes(0) if interest == Interest::Read => Err(too_early()),
         Moved::Bytes(bytes) => Ok(bytes),
         Moved::Interrupted => on_interrupt().map(|()| 0),
         Moved::Reset => Err(closed()),

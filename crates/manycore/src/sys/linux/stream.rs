@@ -54,22 +54,28 @@ pub(crate) enum Way {
 /// Reads once, as [`read`], but does not wait: `WouldBlock`, also from a blocking descriptor.
 /// `None` if this is not the way.
 pub(crate) fn read_now(fd: BorrowedFd<'_>, way: Way, into: &mut [u8]) -> Result<Option<Moved>> {
-    sort_out_now("receive a message", match way {
-        Way::Socket => recv(fd, into, RecvFlags::DONTWAIT).map(|(_, read)| read),
-        Way::Pipe => {
-            preadv2(fd, &mut [IoSliceMut::new(into)], WHERE_IT_IS, ReadWriteFlags::NOWAIT)
-        }
-        Way::Neither => return Ok(None),
-    })
+    sort_out_now(
+        "receive a message",
+        match way {
+            Way::Socket => recv(fd, into, RecvFlags::DONTWAIT).map(|(_, read)| read),
+            Way::Pipe => {
+                preadv2(fd, &mut [IoSliceMut::new(into)], WHERE_IT_IS, ReadWriteFlags::NOWAIT)
+            }
+            Way::Neither => return Ok(None),
+        },
+    )
 }
 
 /// Writes once, as [`write`], but does not wait. `None` if this is not the way.
 pub(crate) fn write_now(fd: BorrowedFd<'_>, way: Way, bytes: &[u8]) -> Result<Option<Moved>> {
-    sort_out_now("send a message", match way {
-        Way::Socket => send(fd, bytes, SendFlags::DONTWAIT),
-        Way::Pipe => pwritev2(fd, &[IoSlice::new(bytes)], WHERE_IT_IS, ReadWriteFlags::NOWAIT),
-        Way::Neither => return Ok(None),
-    })
+    sort_out_now(
+        "send a message",
+        match way {
+            Way::Socket => send(fd, bytes, SendFlags::DONTWAIT),
+            Way::Pipe => pwritev2(fd, &[IoSlice::new(bytes)], WHERE_IT_IS, ReadWriteFlags::NOWAIT),
+            Way::Neither => return Ok(None),
+        },
+    )
 }
 
 /// For calls that want a position: pipes have none.
