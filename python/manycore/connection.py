@@ -108,12 +108,14 @@ class Listener(_Listener):
 
     def accept(self) -> Connection:
         """Waits for a connection and returns it."""
-        return _adopt(super().accept())
+        ours: Connection = adopt(super().accept())
+        return ours
 
 
 def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
     """Connects to the :class:`Listener` at ``address``."""
-    return _adopt(_original.Client(address, family, authkey))
+    ours: Connection = adopt(_original.Client(address, family, authkey))
+    return ours
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
@@ -131,8 +133,11 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     return Connection(reader, writable=False), Connection(writer, readable=False)
 
 
-def _adopt(connection: Any) -> Connection:
-    ours = Connection(connection.fileno())
+def adopt(connection: Any) -> Any:
+    """The same connection as one of ours, in place of the standard library's; others stay."""
+    if type(connection) is not _original.Connection:
+        return connection
+    ours = Connection(connection.fileno(), connection.readable, connection.writable)
     connection._handle = None
     return ours
 
