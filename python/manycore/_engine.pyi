@@ -257,7 +257,10 @@ def received_fd(id: int) -> int:
 class Stream:
     """What a connection remembers between its calls. The descriptor is named in each of them."""
 
-    def __new__(cls) -> Self: ...
+    def __new__(cls, block: Block | None = None, is_first: bool = True) -> Self: ...
+    @staticmethod
+    def shared() -> Block:
+        """A block for both ends of a new connection."""
     def send(self, fd: int, obj: object) -> None:
         """Sends an object, pickled as by `ForkingPickler.dumps`."""
     def send_bytes(self, fd: int, data: Buffer) -> None:

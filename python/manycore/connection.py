@@ -7,6 +7,7 @@ import os
 import socket
 from multiprocessing.context import AuthenticationError as AuthenticationError
 from multiprocessing.context import BufferTooShort as BufferTooShort
+from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -51,12 +52,24 @@ else:
     wait = _original.wait
 
 
+_Shared = tuple[_engine.Block, bool]
+
+
 class Connection(_Connection):
     """One end of a pipe or socket; the bytes on it are those of the standard library."""
+
+    #: Of a connection that Pipe made: what it shares with the other end, and which end it is.
+    _shared: _Shared | None = None
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
         super().__init__(handle, readable, writable)
         self._stream = _engine.Stream()
+
+    def _share(self, shared: _Shared | None) -> Connection:
+        if shared is not None:
+            self._shared = shared
+            self._stream = _engine.Stream(*shared)
+        return self
 
     def send(self, obj: Any) -> None:
         """Sends a picklable object."""
@@ -128,9 +141,12 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
         # `socket.setdefaulttimeout` would have made them non-blocking.
         for end in (one, other):
             end.setblocking(True)
-        return Connection(one.detach()), Connection(other.detach())
-    reader, writer = os.pipe()
-    return Connection(reader, writable=False), Connection(writer, readable=False)
+        ends = Connection(one.detach()), Connection(other.detach())
+    else:
+        reader, writer = os.pipe()
+        ends = Connection(reader, writable=False), Connection(writer, readable=False)
+    block = _engine.Stream.shared()
+    return ends[0]._share((block, True)), ends[1]._share((block, False))
 
 
 def adopt(connection: Any) -> Any:
@@ -144,11 +160,15 @@ def adopt(connection: Any) -> Any:
 
 def _reduce_connection(connection: Connection) -> tuple[Any, ...]:
     fd = DupFd(connection.fileno())
-    return _rebuild_connection, (fd, connection.readable, connection.writable)
+    # Memory can be shared with a process that is being started, and with no other.
+    shared = connection._shared if get_spawning_popen() is not None else None
+    return _rebuild_connection, (fd, connection.readable, connection.writable, shared)
 
 
-def _rebuild_connection(fd: Any, readable: bool, writable: bool) -> Connection:
-    return Connection(fd.detach(), readable, writable)
+def _rebuild_connection(
+    fd: Any, readable: bool, writable: bool, shared: _Shared | None
+) -> Connection:
+    return Connection(fd.detach(), readable, writable)._share(shared)
 
 
 ForkingPickler.register(Connection, _reduce_connection)
@@ -157,11 +177,14 @@ ForkingPickler.register(Connection, _reduce_connection)
 # In a message of a pool a descriptor goes with the message itself.
 def _connection_in_message(sink: _engine.Sink, connection: Any) -> tuple[Any, ...]:
     fd = _engine.send_fd(sink, connection.fileno())
-    return _received_connection, (fd, connection.readable, connection.writable)
+    shared = getattr(connection, "_shared", None)
+    return _received_connection, (fd, connection.readable, connection.writable, shared)
 
 
-def _received_connection(fd: int, readable: bool, writable: bool) -> Connection:
-    return Connection(_engine.received_fd(fd), readable, writable)
+def _received_connection(
+    fd: int, readable: bool, writable: bool, shared: _Shared | None
+) -> Connection:
+    return Connection(_engine.received_fd(fd), readable, writable)._share(shared)
 
 
 _block.in_messages(_reduce_connection, _connection_in_message)

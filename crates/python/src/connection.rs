@@ -2,13 +2,14 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 
-use manycore::channel::stream::{self, Framed, Header, OnInterrupt, PREFIX};
+use manycore::channel::stream::{self, Arrival, End, Framed, HANDED, Header, OnInterrupt, PREFIX};
 use pyo3::exceptions::{PyEOFError, PyOSError};
 use pyo3::marker::Ungil;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::error::{EngineError, deadline, wait};
+use crate::heap::Block;
 use crate::pickle;
 use crate::unchecked::{Blank, Bytes, borrow_fd};
 
@@ -30,9 +31,23 @@ enum Arrived<'py, 'room> {
 
 #[pymethods]
 impl Stream {
+    /// With a `block` of both ends, of which this is the first or the second, short messages go
+    /// from hand to hand while the other end waits for them.
     #[new]
-    fn new() -> Self {
-        Self { inner: stream::Stream::new() }
+    #[pyo3(signature = (block = None, is_first = true))]
+    fn new(block: Option<&Block>, is_first: bool) -> PyResult<Self> {
+        let end = if is_first { End::First } else { End::Second };
+        let inner = match block {
+            None => stream::Stream::new(),
+            Some(block) => stream::Stream::with_shared(&block.inner, end).map_err(EngineError)?,
+        };
+        Ok(Self { inner })
+    }
+
+    /// A block for both ends of a new connection.
+    #[staticmethod]
+    fn shared() -> PyResult<Block> {
+        Ok(Block { inner: stream::Stream::shared().map_err(EngineError)? })
     }
 
     /// Sends an object, pickled as by `ForkingPickler.dumps`.
@@ -113,8 +128,13 @@ impl Stream {
         let mut header = Header::default();
         let is_there = self.inner.recv_header_now(fd, &mut header).map_err(Failure::receiving)?;
         if !is_there {
-            waiting(py, |on_interrupt| self.inner.recv_header(fd, &mut header, on_interrupt))
-                .map_err(Failure::receiving)?;
+            let wait = |on_interrupt: OnInterrupt<'_>| {
+                self.inner.recv_header(fd, &mut header, handed_room(room), on_interrupt)
+            };
+            if let Arrival::Handed(len) = waiting(py, wait).map_err(Failure::receiving)? {
+                let is_allowed = max.is_none_or(|max| len <= max);
+                return Ok(is_allowed.then(|| Arrived::Short(&room[..len])));
+            }
         }
         match header.message_len(max) {
             Ok(len) => self.receive_body(py, fd, len, room).map(Some),
@@ -145,6 +165,11 @@ impl Stream {
         }
         Ok(Arrived::Short(body))
     }
+}
+
+fn handed_room(room: &mut [u8; SHORT]) -> &mut [u8; HANDED] {
+    const { assert!(HANDED <= SHORT) };
+    room.first_chunk_mut().unwrap_or_else(|| unreachable!("the room is longer"))
 }
 
 /// Waits at most `timeout` seconds until there is something to read.

@@ -22,10 +22,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use crate::memory::Block;
 use crate::primitive::{Ordering, fixed};
-use crate::sync::Expectation;
+use crate::sync::{Expectation, Handover, Offer};
 use crate::sys::stream::{self as sys, Interest, Moved, Way};
 use crate::{Error, Result};
+
+/// How many looks at offers come between two at the descriptor, which cost a system call.
+const LOOKS_AT_OFFERS: u32 = 8;
 
 /// What a call does when a signal handler ran: go on, or end with an error.
 pub type OnInterrupt<'a> = &'a mut dyn FnMut() -> Result<()>;
@@ -41,6 +45,57 @@ pub struct Stream {
     expectation: Expectation,
     /// A [`Way`]. Relaxed: whoever takes a wrong one finds out.
     way: fixed::AtomicU32,
+    /// Where the other side hands over messages, and where this one does.
+    incoming: Option<Handover>,
+    outgoing: Option<Handover>,
+    reluctance: Reluctance,
+}
+
+/// The longest message that can come without the descriptor.
+pub const HANDED: usize = Handover::ROOM;
+
+/// What has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The length of a message.
+    Header,
+    /// A message of this length.
+    Handed(usize),
+}
+
+/// Which end of a connection that was made in one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The one that receives, if there is a direction.
+    First,
+    /// The other one.
+    Second,
+}
+
+/// How many messages to send before one is offered again: doubled by each that nobody took.
+#[derive(Default)]
+struct Reluctance {
+    /// Relaxed: hints.
+    left: fixed::AtomicU32,
+    next: fixed::AtomicU32,
+}
+
+impl Reluctance {
+    const MOST: u32 = 64;
+
+    fn allows(&self) -> bool {
+        let left = self.left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Ordering::Relaxed);
+        }
+        left == 0
+    }
+
+    fn learn(&self, taken: bool) {
+        let next = if taken { 0 } else { self.next.load(Ordering::Relaxed) };
+        self.left.store(next, Ordering::Relaxed);
+        self.next.store(if taken { 1 } else { (2 * next).clamp(1, Self::MOST) }, Ordering::Relaxed);
+    }
 }
 
 impl Stream {
@@ -48,7 +103,38 @@ impl Stream {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it begins to remember")]
     pub fn new() -> Self {
-        Self { expectation: Expectation::new(), way: fixed::AtomicU32::new(0) }
+        Self {
+            expectation: Expectation::new(),
+            way: fixed::AtomicU32::new(0),
+            incoming: None,
+            outgoing: None,
+            reluctance: Reluctance::default(),
+        }
+    }
+
+    /// Memory for both ends of a connection to hand over messages in. It has to be shared by
+    /// those, and only those, that have the descriptors.
+    ///
+    /// # Errors
+    ///
+    /// The system is out of memory, descriptors or address space.
+    pub fn shared() -> Result<Block> {
+        Block::new(2 * Handover::SIZE)
+    }
+
+    /// A stream that hands messages over if the other end is just waiting for one.
+    ///
+    /// # Errors
+    ///
+    /// The block is too short.
+    pub fn with_shared(block: &Block, end: End) -> Result<Self> {
+        let first = Handover::from_block(block.part(0, Handover::SIZE)?)?;
+        let second = Handover::from_block(block.part(Handover::SIZE, Handover::SIZE)?)?;
+        let (incoming, outgoing) = match end {
+            End::First => (first, second),
+            End::Second => (second, first),
+        };
+        Ok(Self { incoming: Some(incoming), outgoing: Some(outgoing), ..Self::new() })
     }
 
     /// Sends as much of a message as it can without waiting; whether that was all. [`send_rest`]
@@ -58,12 +144,29 @@ impl Stream {
     ///
     /// As for [`send`].
     pub fn send_now(&self, fd: BorrowedFd<'_>, framed: &mut Framed<'_>) -> Result<bool> {
+        if self.hand_over(framed) {
+            return Ok(true);
+        }
         match self.now(|way| sys::write_now(fd, way, framed.rest()))? {
             Some(Moved::Bytes(bytes)) => framed.done += bytes,
             Some(Moved::Reset) => return Err(broken_pipe()),
             Some(Moved::WouldBlock | Moved::Interrupted) | None => {}
         }
         Ok(framed.rest().is_empty())
+    }
+
+    /// Gives the message to the other side if that is just waiting for one.
+    fn hand_over(&self, framed: &mut Framed<'_>) -> bool {
+        let Some(outgoing) = &self.outgoing else { return false };
+        if framed.done > 0 || !outgoing.is_wanted() || !self.reluctance.allows() {
+            return false;
+        }
+        let taken = outgoing.give(&framed.bytes[PREFIX..]);
+        self.reluctance.learn(taken);
+        if taken {
+            framed.done = framed.bytes.len();
+        }
+        taken
     }
 
     /// Receives as much of `header` as is there; whether that was all. [`Self::recv_header`]
@@ -78,7 +181,7 @@ impl Stream {
         Ok(header.missing().is_empty())
     }
 
-    /// Receives `header`.
+    /// Receives `header`, or all of a short message, into the beginning of `room`.
     ///
     /// # Errors
     ///
@@ -87,33 +190,91 @@ impl Stream {
         &self,
         fd: BorrowedFd<'_>,
         header: &mut Header,
+        room: &mut [u8; HANDED],
         on_interrupt: OnInterrupt<'_>,
-    ) -> Result<()> {
+    ) -> Result<Arrival> {
         if header.has_begun() {
             return header.finish(fd, on_interrupt);
         }
         let begin = Instant::now();
         if self.expectation.is_hopeful() && !sys::is_nonblocking(fd) {
-            if self.look_out(fd, header)? {
-                return header.finish(fd, on_interrupt);
+            match self.look_out(fd, header, room)? {
+                Some(Arrival::Header) => return header.finish(fd, on_interrupt),
+                Some(handed) => return Ok(handed),
+                // A signal that came meanwhile has not ended anything.
+                None => on_interrupt()?,
             }
-            // A signal that came meanwhile has not ended anything.
-            on_interrupt()?;
         }
-        header.finish(fd, on_interrupt)?;
+        let arrival = header.finish(fd, on_interrupt)?;
         self.expectation.waited_since(begin);
-        Ok(())
+        Ok(arrival)
     }
 
     /// Looks out for the beginning of a message, or of its end. Whether it came.
-    fn look_out(&self, fd: BorrowedFd<'_>, header: &mut Header) -> Result<bool> {
-        let mut seen = Ok(false);
-        let ready = || {
-            seen = self.recv_header_now(fd, header).map(|_| header.has_begun());
-            !matches!(seen, Ok(false))
+    fn look_out(
+        &self,
+        fd: BorrowedFd<'_>,
+        header: &mut Header,
+        room: &mut [u8; HANDED],
+    ) -> Result<Option<Arrival>> {
+        let Some(incoming) = &self.incoming else {
+            let mut seen = Ok(None);
+            self.expectation.until(|| {
+                seen = self.look(fd, header);
+                !matches!(seen, Ok(None))
+            });
+            return seen;
         };
-        self.expectation.until(ready);
-        seen
+        let mut seen = Ok(None);
+        let mut looks = 0;
+        incoming.wait();
+        self.expectation.until(|| {
+            looks += 1;
+            let offer = incoming.offered();
+            if offer.is_some() || looks % LOOKS_AT_OFFERS == 0 {
+                seen = self.look_first(fd, header, incoming, offer, room);
+            }
+            !matches!(seen, Ok(None))
+        });
+        // Also one that came at the last moment; else nobody would answer it in time.
+        match (incoming.leave(), &seen) {
+            (Some(offer), Ok(None)) => self.look_first(fd, header, incoming, Some(offer), room),
+            (Some(offer), _) => {
+                incoming.refuse(offer);
+                seen
+            }
+            (None, _) => seen,
+        }
+    }
+
+    /// Whether a message has begun on the descriptor.
+    fn look(&self, fd: BorrowedFd<'_>, header: &mut Header) -> Result<Option<Arrival>> {
+        self.recv_header_now(fd, header)?;
+        Ok(header.has_begun().then_some(Arrival::Header))
+    }
+
+    /// Takes what is first: what has come through the descriptor was sent before the offer.
+    fn look_first(
+        &self,
+        fd: BorrowedFd<'_>,
+        header: &mut Header,
+        incoming: &Handover,
+        offer: Option<Offer>,
+        room: &mut [u8; HANDED],
+    ) -> Result<Option<Arrival>> {
+        match (self.look(fd, header), offer) {
+            (Ok(Some(arrival)), Some(offer)) => {
+                incoming.refuse(offer);
+                Ok(Some(arrival))
+            }
+            (Ok(None), Some(offer)) => Ok(incoming.take(offer, room).map(Arrival::Handed)),
+            // The end comes after the offer.
+            (Err(error), Some(offer)) if error.is_closed() => match incoming.take(offer, room) {
+                Some(len) => Ok(Some(Arrival::Handed(len))),
+                None => Err(error),
+            },
+            (seen, _) => seen,
+        }
     }
 
     /// Receives as many of the first bytes of `body` as are there, and gives their number.
@@ -258,7 +419,7 @@ impl Header {
     }
 
     /// Reads all that is missing. Before the first byte the stream may end or have nothing.
-    fn finish(&mut self, fd: BorrowedFd<'_>, on_interrupt: OnInterrupt<'_>) -> Result<()> {
+    fn finish(&mut self, fd: BorrowedFd<'_>, on_interrupt: OnInterrupt<'_>) -> Result<Arrival> {
         while !self.missing().is_empty() {
             match sys::read(fd, self.missing())? {
                 Moved::WouldBlock if !self.has_begun() => {
@@ -268,7 +429,7 @@ impl Header {
                 moved => self.have += advance(fd, moved, Interest::Read, on_interrupt)?,
             }
         }
-        Ok(())
+        Ok(Arrival::Header)
     }
 }
 

@@ -9,6 +9,7 @@ mod condition;
 mod doorbell;
 mod event;
 mod expectation;
+mod handover;
 #[cfg(all(test, loom))]
 mod model;
 mod mutex;
@@ -24,6 +25,7 @@ pub use condition::Condition;
 pub use doorbell::Doorbell;
 pub use event::Event;
 pub(crate) use expectation::Expectation;
+pub(crate) use handover::{Handover, Offer};
 pub use mutex::Mutex;
 pub(crate) use mutex::RawMutex;
 pub use recursive::RecursiveMutex;
