@@ -23,10 +23,13 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::memory::Block;
-use crate::primitive::{Ordering, fixed};
+use crate::primitive::{Ordering, fixed, spin_loop};
 use crate::sync::{Expectation, Handover, Offer};
 use crate::sys::stream::{self as sys, Interest, Moved, Way};
 use crate::{Error, Result};
+
+/// How many looks for somebody who waits are worth the way through the kernel: about a microsecond.
+const LOOKS_FOR_TAKERS: u32 = 50;
 
 /// How many looks at offers come between two at the descriptor, which cost a system call.
 const LOOKS_AT_OFFERS: u32 = 8;
@@ -78,6 +81,7 @@ struct Reluctance {
     /// Relaxed: hints.
     left: fixed::AtomicU32,
     next: fixed::AtomicU32,
+    eager: fixed::AtomicU32,
 }
 
 impl Reluctance {
@@ -91,7 +95,17 @@ impl Reluctance {
         left == 0
     }
 
+    /// Whether the last message was taken.
+    fn is_eager(&self) -> bool {
+        self.eager.load(Ordering::Relaxed) > 0
+    }
+
+    fn calm_down(&self) {
+        self.eager.store(0, Ordering::Relaxed);
+    }
+
     fn learn(&self, taken: bool) {
+        self.eager.store(taken.into(), Ordering::Relaxed);
         let next = if taken { 0 } else { self.next.load(Ordering::Relaxed) };
         self.left.store(next, Ordering::Relaxed);
         self.next.store(if taken { 1 } else { (2 * next).clamp(1, Self::MOST) }, Ordering::Relaxed);
@@ -158,7 +172,7 @@ impl Stream {
     /// Gives the message to the other side if that is just waiting for one.
     fn hand_over(&self, framed: &mut Framed<'_>) -> bool {
         let Some(outgoing) = &self.outgoing else { return false };
-        if framed.done > 0 || !outgoing.is_wanted() || !self.reluctance.allows() {
+        if framed.done > 0 || !self.is_wanted(outgoing) || !self.reluctance.allows() {
             return false;
         }
         let taken = outgoing.give(&framed.bytes[PREFIX..]);
@@ -169,6 +183,22 @@ impl Stream {
         taken
     }
 
+    /// Whether the other side waits, or is about to. The answer to its last message comes before it
+    /// waits for that.
+    fn is_wanted(&self, outgoing: &Handover) -> bool {
+        let looks = if self.reluctance.is_eager() { LOOKS_FOR_TAKERS } else { 0 };
+        let wanted = (0..=looks).any(|look| {
+            if look > 0 {
+                spin_loop();
+            }
+            outgoing.is_wanted()
+        });
+        if !wanted {
+            self.reluctance.calm_down();
+        }
+        wanted
+    }
+
     /// Receives as much of `header` as is there; whether that was all. [`Self::recv_header`]
     /// waits for the rest.
     ///
@@ -176,9 +206,19 @@ impl Stream {
     ///
     /// As for [`recv`].
     pub fn recv_header_now(&self, fd: BorrowedFd<'_>, header: &mut Header) -> Result<bool> {
+        let incoming = self.incoming.as_ref().filter(|_| self.expectation.is_hopeful());
+        // Before the look, so that who answers at once finds us waiting.
+        incoming.inspect(|incoming| incoming.wait());
+        let read = self.read_header_now(fd, header);
+        if !matches!(read, Ok(())) || header.has_begun() {
+            incoming.inspect(|incoming| refuse_all(incoming));
+        }
+        read.map(|()| header.missing().is_empty())
+    }
+
+    fn read_header_now(&self, fd: BorrowedFd<'_>, header: &mut Header) -> Result<()> {
         let read = self.now(|way| sys::read_now(fd, way, header.missing()))?;
-        header.add(read)?;
-        Ok(header.missing().is_empty())
+        header.add(read)
     }
 
     /// Receives `header`, or all of a short message, into the beginning of `room`.
@@ -197,7 +237,7 @@ impl Stream {
             return header.finish(fd, on_interrupt);
         }
         let begin = Instant::now();
-        if self.expectation.is_hopeful() && !sys::is_nonblocking(fd) {
+        if self.expectation.is_hopeful() {
             match self.look_out(fd, header, room)? {
                 Some(Arrival::Header) => return header.finish(fd, on_interrupt),
                 Some(handed) => return Ok(handed),
@@ -205,9 +245,14 @@ impl Stream {
                 None => on_interrupt()?,
             }
         }
-        let arrival = header.finish(fd, on_interrupt)?;
-        self.expectation.waited_since(begin);
-        Ok(arrival)
+        let arrival = header.finish(fd, on_interrupt);
+        match &arrival {
+            Ok(_) => self.expectation.waited_since(begin),
+            // It was not to wait at all.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => self.expectation.give_up(),
+            Err(_) => {}
+        }
+        arrival
     }
 
     /// Looks out for the beginning of a message, or of its end. Whether it came.
@@ -249,7 +294,7 @@ impl Stream {
 
     /// Whether a message has begun on the descriptor.
     fn look(&self, fd: BorrowedFd<'_>, header: &mut Header) -> Result<Option<Arrival>> {
-        self.recv_header_now(fd, header)?;
+        self.read_header_now(fd, header)?;
         Ok(header.has_begun().then_some(Arrival::Header))
     }
 
@@ -604,6 +649,13 @@ fn advance(
             Err(error) if error.is_interrupted() => on_interrupt().map(|()| 0),
             ready => ready.map(|_| 0),
         },
+    }
+}
+
+/// Stops waiting for a message from hand to hand.
+fn refuse_all(incoming: &Handover) {
+    if let Some(offer) = incoming.leave() {
+        incoming.refuse(offer);
     }
 }
 

@@ -53,6 +53,11 @@ impl Expectation {
         self.learn(begin.elapsed() <= SOON);
     }
 
+    /// Has those who wait go to sleep at once, until one wait turns out to have been short.
+    pub(crate) fn give_up(&self) {
+        self.hope.store(0, Ordering::Relaxed);
+    }
+
     fn learn(&self, soon: bool) {
         let hope = self.hope.load(Ordering::Relaxed);
         let next = if soon { (hope + 1).min(MOST) } else { hope.saturating_sub(1) };

@@ -6,7 +6,6 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll as sys_poll};
-use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{
     Errno, ReadWriteFlags, preadv2, pwritev2, read as sys_read, writev as sys_writev,
 };
@@ -80,11 +79,6 @@ pub(crate) fn write_now(fd: BorrowedFd<'_>, way: Way, bytes: &[u8]) -> Result<Op
 
 /// For calls that want a position: pipes have none.
 const WHERE_IT_IS: u64 = u64::MAX;
-
-/// Whether a read of this descriptor would not wait for anybody.
-pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
-    fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
-}
 
 fn sort_out_now(what: &'static str, result: rustix::io::Result<usize>) -> Result<Option<Moved>> {
     match result {
