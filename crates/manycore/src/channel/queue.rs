@@ -698,8 +698,9 @@ impl<'a, const N: usize> Held<'a, N> {
     /// The lock if it is free, or soon is.
     #[inline]
     fn lock_now(side: &'a Side<N>) -> Option<Self> {
-        let free = side.lock.try_lock() || side.lock.try_lock_for_a_moment();
-        free.then_some(Self { side })
+        let is_ours = side.lock.try_lock() || side.lock.try_lock_for_a_moment();
+        // Made only then: what is dropped unlocks.
+        if is_ours { Some(Self { side }) } else { None }
     }
 
     #[cold]
