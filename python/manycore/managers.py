@@ -86,7 +86,7 @@ class Server(_original.Server):
 
     def handle_request(self, conn: Any) -> None:
         """Handles a new connection."""
-        super().handle_request(adopt(conn))  # type: ignore[misc]
+        super().handle_request(adopt(conn))
 
 
 class BaseManager(_original.BaseManager):
@@ -121,7 +121,10 @@ class SyncManager(BaseManager, _original.SyncManager):
     """A manager of queues, locks, lists, dictionaries and the like."""
 
 
-class SharedMemoryServer(Server, _untyped.SharedMemoryServer):
+_SharedMemoryServer: Any = _untyped.SharedMemoryServer
+
+
+class SharedMemoryServer(Server, _SharedMemoryServer):  # type: ignore[misc]
     """Serves, and removes the shared memory that is registered with it when it is shut down."""
 
 

@@ -80,7 +80,9 @@ pub(crate) fn load<'py>(py: Python<'py>, item: &[u8]) -> PyResult<Bound<'py, PyA
             incoming.with(|parts| {
                 for part in parts {
                     let (bytes, after) = rest.split_at(part.len());
-                    part.write_copy_of_slice(bytes);
+                    for (place, byte) in part.iter_mut().zip(bytes) {
+                        place.write(*byte);
+                    }
                     rest = after;
                 }
             });

@@ -117,7 +117,9 @@ impl Log {
         }
         self.with_ahead(|ahead| {
             let bytes = self.look(ahead, written, position, item)?;
-            into.write_copy_of_slice(&bytes[from as usize..][..into.len()]);
+            for (place, byte) in into.iter_mut().zip(&bytes[from as usize..]) {
+                place.write(*byte);
+            }
             Ok(())
         })
     }
