@@ -255,7 +255,6 @@ def received_fd(id: int) -> int:
     """A copy of a descriptor that came with the message that is being unpickled."""
 
 @final
-@disjoint_base
 class Stream:
     """What a connection remembers between its calls. The descriptor is named in each of them."""
 
