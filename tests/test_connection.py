@@ -229,3 +229,176 @@ def test_signals_during_a_message(pipe):
         signal.signal(signal.SIGALRM, old)
     assert rung
     assert received == [message]
+
+
+def test_bytes_are_those_of_the_pickler(pipe):
+    reader, writer = pipe
+    numbers = (0, 255, 256, 65535, 65536, -1, 1 << 31, -(1 << 31), 1 << 63, 1.5)
+    for obj in (*numbers, None, True, "ü" * 300, b"x" * 300, (1, [2, {3: None}]), {1}, 1j, print):
+        writer.send(obj)
+        data = reader.recv_bytes()
+        assert data == bytes(multiprocessing.reduction.ForkingPickler.dumps(obj))
+        writer.send_bytes(data)
+        assert reader.recv() == obj
+
+
+class Registered:
+    pass
+
+
+def _replace(_obj):
+    return str, ("registered",)
+
+
+def test_reducers_count_whenever_they_are_registered(pipe, monkeypatch):
+    reader, writer = pipe
+    writer.send(Registered())
+    assert type(reader.recv()) is Registered
+    pickler = multiprocessing.reduction.ForkingPickler
+    monkeypatch.setattr(pickler, "_extra_reducers", dict(pickler._extra_reducers))
+    pickler.register(Registered, _replace)
+    writer.send([Registered()])
+    assert reader.recv() == ["registered"]
+
+
+def test_a_failed_pickle_sends_nothing(pipe):
+    reader, writer = pipe
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        writer.send([1, lambda: 1])
+    writer.send("next")
+    assert reader.recv() == "next"
+
+
+def echo_framed(end, other):
+    other.close()
+    while True:
+        try:
+            end.send(end.recv())
+        except EOFError:
+            end.close()
+            return
+
+
+def test_what_is_written_to_the_descriptor_keeps_its_place(ctx):
+    # Messages may go from hand to hand; those that others write go through the kernel.
+    ours, theirs = ctx.Pipe()
+    process = ctx.Process(target=echo_framed, args=(theirs, ours))
+    process.start()
+    theirs.close()
+    for number in range(2000):
+        raw = pickle.dumps(("raw", number))
+        ours.send(number)
+        os.write(ours.fileno(), len(raw).to_bytes(4, "big") + raw)
+        ours.send_bytes(pickle.dumps(b"x" * (number % 700)))
+        assert ours.recv() == number
+        assert ours.recv() == ("raw", number)
+        assert ours.recv() == b"x" * (number % 700)
+        if number % 3 == 0:
+            ours.send("alone")
+            assert connection.wait([ours], 60) == [ours]
+            assert ours.recv() == "alone"
+    ours.send("last")
+    assert ours.recv() == "last"
+    ours.close()
+    process.join()
+    assert process.exitcode == 0
+
+
+def send_and_go(end, n):
+    for number in range(n):
+        end.send(number)
+    end.close()
+
+
+def test_the_end_comes_after_the_last_message(ctx):
+    for n in range(20):
+        reader, writer = ctx.Pipe(False)
+        process = ctx.Process(target=send_and_go, args=(writer, n))
+        process.start()
+        writer.close()
+        assert [reader.recv() for _ in range(n)] == list(range(n))
+        with pytest.raises(EOFError):
+            reader.recv()
+        reader.close()
+        process.join()
+
+
+def test_threads_with_a_lock_share_an_end():
+    ours, theirs = manycore.Pipe()
+    lock, received = threading.Lock(), []
+
+    def receive():
+        while True:
+            with lock:
+                number = theirs.recv()
+            if number is None:
+                return
+            received.append(number)
+
+    receivers = [threading.Thread(target=receive) for _ in range(3)]
+    senders = [threading.Thread(target=send_all, args=(ours, 1000)) for _ in range(3)]
+    for thread in (*receivers, *senders):
+        thread.start()
+    for thread in senders:
+        thread.join()
+    for _ in receivers:
+        ours.send(None)
+    for thread in receivers:
+        thread.join()
+    assert sorted(received) == sorted([*range(1000)] * 3)
+    ours.close()
+    theirs.close()
+
+
+def send_all(end, n):
+    for number in range(n):
+        end.send(number)
+
+
+def test_too_long_from_hand_to_hand():
+    reader, writer = manycore.Pipe()
+    thread = threading.Thread(target=writer.send_bytes, args=(b"12345",))
+    timer = threading.Timer(0.05, thread.start)
+    timer.start()
+    with pytest.raises(OSError, match="bad message length"):
+        reader.recv_bytes(4)
+    timer.join()
+    thread.join()
+    writer.close()
+    reader.close()
+
+
+def receive_with_alarms(reader, first):
+    # Again and again: one that comes just before the sleep does not end it.
+    signal.setitimer(signal.ITIMER_REAL, first, 0.05)
+    reader.recv()
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.00002, 0.05], ids=["at once", "soon", "late"])
+def test_a_signal_ends_a_wait(pipe, wait):
+    reader, writer = pipe
+
+    def handler(*_):
+        raise InterruptedError("ring")
+
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        for _ in range(20):
+            with pytest.raises(InterruptedError, match="ring"):
+                receive_with_alarms(reader, wait or 1e-6)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    writer.send(1)
+    assert reader.recv() == 1
+
+
+def test_nonblocking(pipe):
+    reader, writer = pipe
+    os.set_blocking(reader.fileno(), False)
+    for _ in range(5):
+        with pytest.raises(BlockingIOError):
+            reader.recv()
+    writer.send(1)
+    assert reader.recv() == 1

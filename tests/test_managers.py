@@ -1,4 +1,5 @@
 import queue
+import threading
 
 import manycore
 import pytest
@@ -69,3 +70,79 @@ def test_default_context_is_ours(default_method):
 def test_remote_error(ctx):
     with ctx.Manager() as manager, pytest.raises(KeyError):
         manager.dict()["missing"]
+
+
+def is_fast(proxy):
+    proxy._callmethod("__len__")
+    return type(proxy._tls.connection).__module__ == "manycore.connection"
+
+
+def tell(shared, out):
+    out.append(is_fast(shared))
+
+
+def test_proxies_use_our_connections_everywhere(ctx):
+    with ctx.Pool(1) as pool, ctx.Manager() as manager:
+        shared, out = manager.dict(), manager.list()
+        assert is_fast(shared)
+        process = ctx.Process(target=tell, args=(shared, out))
+        process.start()
+        process.join()
+        # The manager is younger than the worker, which learns of it from the task.
+        assert pool.apply(is_fast, (shared,))
+        assert list(out) == [True]
+    pool.join()
+
+
+def test_the_original_s_managers_are_left_alone():
+    import multiprocessing.managers
+
+    class Theirs(multiprocessing.managers.SyncManager):
+        pass
+
+    with Theirs(ctx=multiprocessing.get_context("fork")) as manager:
+        shared = manager.dict(a=1)
+        assert shared["a"] == 1
+        assert type(shared._tls.connection) is multiprocessing.connection.Connection
+
+
+def count_up(shared, lock, key, n):
+    for number in range(n):
+        shared[key] = number
+        assert shared[key] == number
+        with lock:
+            shared["sum"] += 1
+
+
+def test_many_threads_and_processes(ctx):
+    with ctx.Manager() as manager:
+        shared, lock = manager.dict(sum=0), manager.Lock()
+        workers = [
+            make(target=count_up, args=(shared, lock, f"{make}{i}", 50))
+            for make in (threading.Thread, ctx.Process)
+            for i in range(3)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert shared["sum"] == 300
+
+
+def test_proxies_in_proxies(ctx):
+    with ctx.Manager() as manager:
+        outer, inner = manager.dict(), manager.list([1])
+        outer["inner"] = inner
+        outer["inner"].append(2)
+        assert list(inner) == [1, 2]
+        assert isinstance(outer["inner"], managers.ListProxy)
+
+
+def test_shared_memory_manager(ctx):
+    manager = managers.SharedMemoryManager(ctx=ctx)
+    manager.start()
+    try:
+        assert list(manager.ShareableList([1, "two"])) == [1, "two"]
+        assert manager.SharedMemory(10).size >= 10
+    finally:
+        manager.shutdown()

@@ -64,7 +64,7 @@ def test_full_keeps_no_view_of_the_pickle(ctx):
         q.put_nowait(2)
     # A view that is collected together with its buffer is reported from Python 3.14 on.
     held = {type(value) for entry in caught.traceback for value in entry.locals.values()}
-    assert bytes in held
+    assert Queue in held
     assert memoryview not in held
     q.get()
 
@@ -132,6 +132,102 @@ def test_sizes(ctx, size):
 
 def echo(q, back):
     back.put(q.get())
+
+
+def check_parts(q, back):
+    while (obj := q.get()) is not None:
+        back.put((obj, type(obj)))
+
+
+def test_large_parts(ctx):
+    q, back = ctx.Queue(), ctx.Queue()
+    process = run(ctx, check_parts, q, back)
+    large = os.urandom(100_000)
+    for obj in (
+        large,
+        bytearray(large),
+        [large, large, "ü" * 100_000, bytearray(large), 1],
+        {"a": (large, [large[:70_000]]), "b": list(range(50_000))},
+        [large[:65_536], large[:65_535], large[:8191], large[:8192]],
+        [bytes([i % 256]) * 70_000 for i in range(1100)],
+    ):
+        q.put(obj)
+        assert back.get() == (obj, type(obj))
+    q.put([large, large])
+    (one, other), _ = back.get()
+    assert one is other
+    q.put(None)
+    end(process)
+
+
+def test_buffers_arrive_writable(ctx):
+    numpy = pytest.importorskip("numpy")
+    q, back = ctx.Queue(), ctx.Queue()
+    process = run(ctx, check_parts, q, back)
+    for shape in (3, 100_000, (400, 500)):
+        array = numpy.zeros(shape)
+        q.put(array)
+        received, _ = back.get()
+        assert (received == array).all()
+        received += 1
+        assert not array.any()
+    q.put(None)
+    end(process)
+
+
+class Registered:
+    pass
+
+
+def _replace(_obj):
+    return str, ("registered",)
+
+
+def test_reducers_count_whenever_they_are_registered(ctx, monkeypatch):
+    from multiprocessing.reduction import ForkingPickler
+
+    q = ctx.Queue()
+    q.put(Registered())
+    assert type(q.get()) is Registered
+    reducers: dict = ForkingPickler._extra_reducers
+    monkeypatch.setattr(ForkingPickler, "_extra_reducers", dict(reducers))
+    ForkingPickler.register(Registered, _replace)
+    q.put([Registered()])
+    assert q.get() == ["registered"]
+
+
+def test_what_is_shared_does_not_go_through_a_queue(ctx, capsys):
+    q = ctx.Queue()
+    q.put(ctx.Lock())
+    q.put(1)
+    assert q.get() == 1
+    assert "through inheritance" in capsys.readouterr().err
+
+
+class GetsAnother:
+    """Unpickled, it takes the next item."""
+
+    def __init__(self, q):
+        self.q = q
+
+    def __reduce__(self):
+        return _get_another, ()
+
+
+def _get_another():
+    return ("with", Current.q.get())
+
+
+class Current:
+    q = None
+
+
+def test_unpickling_may_use_the_queue(ctx):
+    Current.q = ctx.Queue()
+    Current.q.put([GetsAnother(Current.q), "first"])
+    Current.q.put("second")
+    assert Current.q.get() == [("with", "second"), "first"]
+    Current.q = None
 
 
 class Unpicklable:

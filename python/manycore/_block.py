@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["BufferWrapper", "MessageReducers", "assert_shareable", "close_inherited"]
+__all__ = ["BufferWrapper", "MessageReducers", "Reducers", "assert_shareable", "close_inherited"]
 
 # Several blocks lie in one segment, so one descriptor serves them all until the process has
 # its objects.
@@ -147,6 +147,15 @@ def _load_counterparts() -> None:
         if f"multiprocessing.{name}" in sys.modules:
             importlib.import_module(f"{__package__}.{name}")
     _modules_seen = len(sys.modules)
+
+
+class Reducers(dict[type, Callable[[Any], Any]]):
+    """The ``dispatch_table`` of ``ForkingPickler``, whatever will be registered later."""
+
+    def __missing__(self, cls: type) -> Callable[[Any], Any]:
+        extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+        reducer: Callable[[Any], Any] = extra.get(cls) or copyreg.dispatch_table[cls]
+        return reducer
 
 
 def _reduce_of(cls: Any) -> Any:

@@ -21,20 +21,21 @@ __all__ = [
     "Semaphore",
     "Shared",
     "Sink",
+    "Stream",
     "__version__",
+    "dumps",
     "fork",
     "hand_over",
     "is_pickling_message",
     "lifeline",
+    "loads",
     "names_unknown",
     "poll",
     "received_block",
     "received_fd",
     "received_queue",
     "received_shared",
-    "recv_bytes",
     "send_block",
-    "send_bytes",
     "send_fd",
     "send_queue",
     "send_shared",
@@ -220,7 +221,7 @@ class Event:
 
 @final
 class Queue:
-    """A first-in first-out queue of byte strings."""
+    """A first-in first-out queue of objects."""
 
     def __new__(cls, maxsize: int) -> Self: ...
     @staticmethod
@@ -230,10 +231,13 @@ class Queue:
         """The descriptors that another process needs to attach it."""
     def readable(self) -> int:
         """A descriptor that is readable while there are items; nothing is to be read from it."""
-    def put(self, data: Buffer, timeout: float | None = None) -> bool:
-        """Puts an item, waiting at most `timeout` seconds while the queue is full."""
-    def get(self, timeout: float | None = None) -> bytes | None:
-        """Takes the first item, waiting at most `timeout` seconds while there is none."""
+    def put(self, obj: object, timeout: float | None = None) -> bool | Exception | None:
+        """Puts an object, waiting at most `timeout` seconds while the queue is full.
+
+        None if it did; False if the queue stayed full; or why there is no pickle.
+        """
+    def get(self, nothing: object, timeout: float | None = None) -> Any:
+        """Takes the first object, waiting at most `timeout` seconds. Else the object `nothing`."""
     def __reduce__(self) -> tuple[Any, ...]:
         """Only while a process is being started."""
     def __len__(self) -> int: ...
@@ -298,11 +302,30 @@ def received_shared(id: int) -> Shared[Any]:
 def received_fd(id: int) -> int:
     """A copy of a descriptor that came with the message that is being unpickled."""
 
-def send_bytes(fd: int, data: Buffer) -> None:
-    """Sends one message."""
+@final
+class Stream:
+    """What a connection remembers between its calls. The descriptor is named in each of them."""
 
-def recv_bytes(fd: int, maxlength: int | None = None) -> bytes | None:
-    """Receives one message; None if it is longer than `maxlength`."""
+    def __new__(cls, block: Block | None = None, is_first: bool = True) -> Self: ...
+    @staticmethod
+    def shared() -> Block:
+        """A block for both ends of a new connection."""
+    def send(self, fd: int, obj: object) -> None:
+        """Sends an object, pickled as by `ForkingPickler.dumps`."""
+    def send_bytes(self, fd: int, data: Buffer) -> None:
+        """Sends one message."""
+    def recv(self, fd: int) -> Any:
+        """Receives a message and unpickles it."""
+    def recv_bytes(self, fd: int, maxlength: int | None = None) -> bytes | None:
+        """Receives one message; None if it is longer than `maxlength`."""
+    def poll(self, fd: int, timeout: float | None) -> bool:
+        """Waits at most `timeout` seconds until there is something to read."""
+
+def dumps(obj: object) -> bytes:
+    """Pickles an object as `ForkingPickler.dumps` does."""
+
+def loads(bytes: bytes) -> Any:
+    """Unpickles a `bytes` object."""
 
 def poll(fd: int, timeout: float | None = 0.0) -> bool:
     """Waits at most `timeout` seconds until there is something to read."""

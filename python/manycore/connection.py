@@ -7,6 +7,7 @@ import os
 import socket
 from multiprocessing.context import AuthenticationError as AuthenticationError
 from multiprocessing.context import BufferTooShort as BufferTooShort
+from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     class _Connection(_TheirConnection[Any, Any]):
         _handle: Any
+        _readable: bool
+        _writable: bool
 
         def _check_closed(self) -> None: ...
         def _check_readable(self) -> None: ...
@@ -49,21 +52,38 @@ else:
     wait = _original.wait
 
 
+_Shared = tuple[_engine.Block, bool]
+
+
 class Connection(_Connection):
     """One end of a pipe or socket; the bytes on it are those of the standard library."""
 
+    #: Of a connection that Pipe made: what it shares with the other end, and which end it is.
+    _shared: _Shared | None = None
+
+    def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
+        super().__init__(handle, readable, writable)
+        self._stream = _engine.Stream()
+
+    def _share(self, shared: _Shared | None) -> Connection:
+        if shared is not None:
+            self._shared = shared
+            self._stream = _engine.Stream(*shared)
+        return self
+
     def send(self, obj: Any) -> None:
         """Sends a picklable object."""
-        self._check_closed()
-        self._check_writable()
-        _engine.send_bytes(self._handle, ForkingPickler.dumps(obj))
+        if self._handle is None or not self._writable:
+            self._check_closed()
+            self._check_writable()
+        self._stream.send(self._handle, obj)
 
     def recv(self) -> Any:
         """Waits for an object and returns it; EOFError if the other end is closed."""
-        self._check_closed()
-        self._check_readable()
-        message = _engine.recv_bytes(self._handle)
-        return ForkingPickler.loads(message)  # type: ignore[arg-type]
+        if self._handle is None or not self._readable:
+            self._check_closed()
+            self._check_readable()
+        return self._stream.recv(self._handle)
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Waits for a message and returns its bytes.
@@ -75,17 +95,17 @@ class Connection(_Connection):
         self._check_readable()
         if maxlength is not None and maxlength < 0:
             raise ValueError("negative maxlength")
-        message = _engine.recv_bytes(self._handle, maxlength)
+        message = self._stream.recv_bytes(self._handle, maxlength)
         if message is None:
             self._bad_message_length()
         return message
 
     # The inherited methods stand on these two.
     def _send_bytes(self, buf: Any) -> None:
-        _engine.send_bytes(self._handle, buf)
+        self._stream.send_bytes(self._handle, buf)
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
-        message = _engine.recv_bytes(self._handle, maxsize)
+        message = self._stream.recv_bytes(self._handle, maxsize)
         if message is None:
             return None
         stream = io.BytesIO(message)
@@ -93,7 +113,7 @@ class Connection(_Connection):
         return stream
 
     def _poll(self, timeout: float | None) -> bool:
-        return _engine.poll(self._handle, timeout)
+        return self._stream.poll(self._handle, timeout)
 
 
 class Listener(_Listener):
@@ -101,12 +121,14 @@ class Listener(_Listener):
 
     def accept(self) -> Connection:
         """Waits for a connection and returns it."""
-        return _adopt(super().accept())
+        ours: Connection = adopt(super().accept())
+        return ours
 
 
 def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
     """Connects to the :class:`Listener` at ``address``."""
-    return _adopt(_original.Client(address, family, authkey))
+    ours: Connection = adopt(_original.Client(address, family, authkey))
+    return ours
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
@@ -119,24 +141,34 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
         # `socket.setdefaulttimeout` would have made them non-blocking.
         for end in (one, other):
             end.setblocking(True)
-        return Connection(one.detach()), Connection(other.detach())
-    reader, writer = os.pipe()
-    return Connection(reader, writable=False), Connection(writer, readable=False)
+        ends = Connection(one.detach()), Connection(other.detach())
+    else:
+        reader, writer = os.pipe()
+        ends = Connection(reader, writable=False), Connection(writer, readable=False)
+    block = _engine.Stream.shared()
+    return ends[0]._share((block, True)), ends[1]._share((block, False))
 
 
-def _adopt(connection: Any) -> Connection:
-    ours = Connection(connection.fileno())
+def adopt(connection: Any) -> Any:
+    """The same connection as one of ours, in place of the standard library's; others stay."""
+    if type(connection) is not _original.Connection:
+        return connection
+    ours = Connection(connection.fileno(), connection.readable, connection.writable)
     connection._handle = None
     return ours
 
 
 def _reduce_connection(connection: Connection) -> tuple[Any, ...]:
     fd = DupFd(connection.fileno())
-    return _rebuild_connection, (fd, connection.readable, connection.writable)
+    # Memory can be shared with a process that is being started, and with no other.
+    shared = connection._shared if get_spawning_popen() is not None else None
+    return _rebuild_connection, (fd, connection.readable, connection.writable, shared)
 
 
-def _rebuild_connection(fd: Any, readable: bool, writable: bool) -> Connection:
-    return Connection(fd.detach(), readable, writable)
+def _rebuild_connection(
+    fd: Any, readable: bool, writable: bool, shared: _Shared | None
+) -> Connection:
+    return Connection(fd.detach(), readable, writable)._share(shared)
 
 
 ForkingPickler.register(Connection, _reduce_connection)
@@ -145,11 +177,14 @@ ForkingPickler.register(Connection, _reduce_connection)
 # In a message of a pool a descriptor goes with the message itself.
 def _connection_in_message(sink: _engine.Sink, connection: Any) -> tuple[Any, ...]:
     fd = _engine.send_fd(sink, connection.fileno())
-    return _received_connection, (fd, connection.readable, connection.writable)
+    shared = getattr(connection, "_shared", None)
+    return _received_connection, (fd, connection.readable, connection.writable, shared)
 
 
-def _received_connection(fd: int, readable: bool, writable: bool) -> Connection:
-    return Connection(_engine.received_fd(fd), readable, writable)
+def _received_connection(
+    fd: int, readable: bool, writable: bool, shared: _Shared | None
+) -> Connection:
+    return Connection(_engine.received_fd(fd), readable, writable)._share(shared)
 
 
 _block.in_messages(_reduce_connection, _connection_in_message)

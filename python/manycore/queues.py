@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import traceback
 import types
 from multiprocessing.context import BaseContext
-from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +34,10 @@ _EXECUTOR = "concurrent.futures.process"
 def has_feeder(cls: type) -> bool:
     """Whether a subclass needs the standard library's feeder thread."""
     return cls.__module__ == _EXECUTOR or not _FEEDING.isdisjoint(vars(cls))
+
+
+#: What the engine's queue gives when it has nothing.
+_NOTHING = object()
 
 
 class _End:
@@ -114,21 +116,17 @@ class Queue(_Queue[_T]):
         then raises ``queue.Full``. ValueError after ``close``. An object that cannot be pickled is
         reported on stderr and left out.
         """
-        self._check_open()
-        data = self._pickle(obj)
-        if data is not None and not self._queue.put(data, timeout if block else 0):
-            raise Full
-
-    def _pickle(self, obj: Any) -> bytes | None:
+        if self._closed:
+            self._check_open()
         self._used = True
-        try:
-            # Not `dumps`: if a traceback keeps the view that it returns, Python 3.14 complains when
-            # the view's buffer is collected.
-            ForkingPickler(buffer := io.BytesIO()).dump(obj)
-            return buffer.getvalue()
-        except Exception as error:  # noqa: BLE001 - pickling runs the user's code
-            self._on_queue_feeder_error(error, obj)
-            return None
+        failure = self._queue.put(obj, timeout if block else 0)
+        if failure is not None:
+            self._not_put(obj, failure)
+
+    def _not_put(self, obj: Any, failure: bool | Exception) -> None:
+        if isinstance(failure, bool):
+            raise Full
+        self._on_queue_feeder_error(failure, obj)
 
     def get(self, block: bool = True, timeout: float | None = None) -> _T:
         """Takes the oldest object.
@@ -136,12 +134,12 @@ class Queue(_Queue[_T]):
         Waits while there is none, at most ``timeout`` seconds, not at all unless ``block``; then
         raises ``queue.Empty``. ValueError after ``close``.
         """
-        self._check_open()
-        data = self._queue.get(timeout if block else 0)
-        if data is None:
+        if self._closed:
+            self._check_open()
+        obj = self._queue.get(_NOTHING, timeout if block else 0)
+        if obj is _NOTHING:
             raise Empty
-        obj: _T = ForkingPickler.loads(data)
-        return obj
+        return obj  # type: ignore[no-any-return]
 
     def qsize(self) -> int:
         """How many objects are queued."""
@@ -196,20 +194,19 @@ class JoinableQueue(Queue[_T]):
 
     def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None:
         """As ``Queue.put``; the object counts as unfinished until ``task_done``."""
-        self._check_open()
-        data = self._pickle(obj)
-        if data is None:
-            return
+        if self._closed:
+            self._check_open()
+        self._used = True
         # Counted before it can be taken, so that task_done never finds nothing to count down.
         self._unfinished_tasks.release()
-        queued = False
+        failure: bool | Exception | None = False
         try:
-            queued = self._queue.put(data, timeout if block else 0)
+            failure = self._queue.put(obj, timeout if block else 0)
         finally:
-            if not queued:
+            if failure is not None:
                 self.task_done()
-        if not queued:
-            raise Full
+        if failure is not None:
+            self._not_put(obj, failure)
 
     def task_done(self) -> None:
         """Says that an object which ``get`` returned has been dealt with.
@@ -237,6 +234,19 @@ class SimpleQueue(_SimpleQueue[_T]):
         self._rlock = ctx.Lock()
         self._wlock = ctx.Lock()
         self._poll = self._reader.poll
+
+    def put(self, obj: _T) -> None:
+        """Puts ``obj`` into the queue; waits while the pipe is full."""
+        data = _engine.dumps(obj)
+        with self._wlock:
+            self._writer.send_bytes(data)
+
+    def get(self) -> _T:
+        """Takes the oldest object; waits while there is none."""
+        with self._rlock:
+            data = self._reader.recv_bytes()
+        # Without the lock: it may take long, and run anything.
+        return _engine.loads(data)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> tuple[Any, ...]:
         assert_shareable(self)

@@ -75,6 +75,8 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     # Asking settles nothing here: the program may still choose.
     data["start_method"] = context._default_context.get_start_method(allow_none=True)
     data["manycore_installed"] = _install.is_installed()
+    if (managers := sys.modules.get(f"{__package__}.managers")) is not None:
+        data["manager_addresses"] = managers.known_addresses()
     return data
 
 
@@ -90,6 +92,10 @@ def prepare(data: dict[str, Any]) -> None:
     data = dict(data)
     if data.pop("manycore_installed", False):
         _install.install()
+    if addresses := data.pop("manager_addresses", None):
+        from . import managers
+
+        managers.remember(addresses)
     if (environ := data.pop("environ", None)) is not None:
         _set_environ(environ)
     empty_main = data.pop("main_stays_behind", False)

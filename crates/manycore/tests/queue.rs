@@ -9,7 +9,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use manycore::channel::{Queue, QueueParts};
+use manycore::channel::{Queue, QueueParts, Took};
 use manycore::process::Command;
 use support::{Child, Numbers, check, fork, item, soon, watchdog};
 
@@ -26,6 +26,39 @@ fn log_memory(queue: &Queue) -> u64 {
 
 fn own(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     fd.try_clone_to_owned()
+}
+
+/// Puts without waiting if that is possible.
+fn put(queue: &Queue, item: &[u8]) {
+    if !queue.put_now(&[item]).unwrap() {
+        queue.put(&[item], None).unwrap();
+    }
+}
+
+/// Gets without waiting if that is possible, and long items in two steps.
+fn get(queue: &Queue) -> Vec<u8> {
+    const SHORT: usize = 300;
+    let mut bytes = Vec::new();
+    let mut took = queue.take_now(&mut bytes, SHORT).unwrap();
+    loop {
+        match took {
+            Took::Item => return bytes,
+            Took::Long(long) => {
+                assert_eq!(bytes.len(), SHORT);
+                let len = long.len() as usize;
+                let mut whole = Vec::with_capacity(len);
+                let (first, second) = whole.spare_capacity_mut()[..len].split_at_mut(len / 3);
+                if queue.take_long(&long, &mut [first, second]).unwrap() {
+                    // SAFETY: all of it was filled.
+                    unsafe { whole.set_len(len) };
+                    assert_eq!(whole[..SHORT], bytes);
+                    return whole;
+                }
+            }
+            Took::Nothing => {}
+        }
+        took = queue.take(&mut bytes, SHORT, None).unwrap();
+    }
 }
 
 /// Another process's view of the queue, in this one.
@@ -271,17 +304,17 @@ fn many_put_and_many_get() {
     for maxsize in [0, 1, 5] {
         let queue = Queue::new(maxsize).unwrap();
         let seen = Queue::new(0).unwrap();
-        let put = |maker: u32| {
+        let putter = |maker: u32| {
             let mut numbers = Numbers::new(maker.into());
             for number in 0..EACH {
                 let len = if numbers.below(100) == 0 { 3 << 20 } else { numbers.below(500) };
-                queue.put(&[&item(maker, number, len as usize)], None).unwrap();
+                put(&queue, &item(maker, number, len as usize));
             }
         };
-        let get = || {
+        let getter = || {
             let mut next = [0; 3];
             loop {
-                let bytes = queue.get(None).unwrap();
+                let bytes = get(&queue);
                 if bytes.is_empty() {
                     return;
                 }
@@ -291,8 +324,8 @@ fn many_put_and_many_get() {
                 seen.put(&[&bytes[..8]], None).unwrap();
             }
         };
-        let getters = [0; 3].map(|_| fork(get));
-        let putters = [0, 1, 2].map(|maker| fork(|| put(maker)));
+        let getters = [0; 3].map(|_| fork(getter));
+        let putters = [0, 1, 2].map(|maker| fork(|| putter(maker)));
         putters.into_iter().for_each(Child::join);
         getters.iter().for_each(|_| queue.put(&[], None).unwrap());
         getters.into_iter().for_each(Child::join);
@@ -312,14 +345,36 @@ fn threads_put_and_get_at_once() {
         for maker in 0..3 {
             let queue = &queue;
             scope.spawn(move || {
-                (0..10_000).for_each(|i| queue.put(&[&item(maker, i, 9)], None).unwrap());
+                (0..10_000).for_each(|i| put(queue, &item(maker, i, 9)));
             });
-            scope.spawn(|| {
-                (0..10_000).for_each(|_| assert!(check(&queue.get(None).unwrap()).0 < 3));
+            scope.spawn(move || {
+                (0..10_000).for_each(|_| assert!(check(&get(queue)).0 < 3));
             });
         }
     });
     assert!(queue.is_empty());
+}
+
+#[test]
+fn long_items_stay_until_there_is_a_place_for_them() {
+    let queue = Queue::new(0).unwrap();
+    let mut beginning = Vec::new();
+    assert!(matches!(queue.take_now(&mut beginning, 4), Ok(Took::Nothing)));
+    for len in [100, 3 << 20, 40_000] {
+        put(&queue, &vec![7; len]);
+        put(&queue, b"next");
+        let Took::Long(long) = queue.take_now(&mut beginning, 4).unwrap() else {
+            panic!("it is longer than 4 bytes");
+        };
+        assert_eq!((long.len(), &beginning[..]), (len as u64, &[7; 4][..]));
+        let mut short = vec![std::mem::MaybeUninit::uninit(); len - 1];
+        assert!(queue.take_long(&long, &mut [&mut short]).unwrap_err().is_misuse());
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.get(None).unwrap(), vec![7; len]);
+        let mut room = vec![std::mem::MaybeUninit::uninit(); len];
+        assert!(!queue.take_long(&long, &mut [&mut room]).unwrap(), "it was taken");
+        assert_eq!(get(&queue), b"next");
+    }
 }
 
 #[test]

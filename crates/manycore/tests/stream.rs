@@ -9,9 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use manycore::channel::stream::{poll, recv, recv_body, recv_len, send};
+use manycore::channel::stream::{
+    Arrival, End, Framed, HANDED, Header, PREFIX, Stream, poll, recv, recv_body, recv_len, send,
+    send_rest,
+};
 use manycore::{Error, Result};
-use support::{soon, watchdog};
+use support::{fork, soon, watchdog};
 
 fn put(fd: impl AsFd, parts: &[&[u8]]) -> Result<()> {
     send(fd.as_fd(), parts, &mut || Ok(()))
@@ -242,4 +245,152 @@ fn an_interrupt_can_end_the_call() {
     let enough = || Err(Error::interrupted());
     let error = with_signals(|| recv(reader.as_fd(), None, &mut || enough()).unwrap_err());
     assert!(error.is_interrupted());
+}
+
+/// Sends as the binding does.
+fn say(stream: &Stream, fd: BorrowedFd<'_>, message: &[u8]) {
+    let mut bytes = [&[0; PREFIX][..], message].concat();
+    let mut framed = Framed::new(&mut bytes).unwrap();
+    if !stream.send_now(fd, &mut framed).unwrap() {
+        send_rest(fd, &framed, &mut || Ok(())).unwrap();
+    }
+}
+
+/// Receives as the binding does.
+fn hear(stream: &Stream, fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let (mut header, mut room) = (Header::default(), [0; HANDED]);
+    if !stream.recv_header_now(fd, &mut header)?
+        && let Arrival::Handed(len) =
+            stream.recv_header(fd, &mut header, &mut room, &mut || Ok(()))?
+    {
+        return Ok(room[..len].to_vec());
+    }
+    let mut body = vec![0; header.message_len(None)?];
+    let done = stream.recv_body_now(fd, &mut body)?;
+    recv_body(fd, &mut body[done..], &mut || Ok(()))?;
+    Ok(body)
+}
+
+fn two_ends() -> (Stream, Stream) {
+    let block = Stream::shared().unwrap();
+    let end = |end| Stream::with_shared(&block, end).unwrap();
+    (end(End::First), end(End::Second))
+}
+
+fn message(number: u32) -> Vec<u8> {
+    number.to_ne_bytes().repeat(1 + number as usize % 90)
+}
+
+fn number(message: &[u8]) -> u32 {
+    let number = u32::from_ne_bytes(*message.first_chunk().unwrap());
+    assert_eq!(message, self::message(number));
+    number
+}
+
+#[test]
+fn messages_from_hand_to_hand_and_others_keep_their_order() {
+    let _watchdog = watchdog("messages from hand to hand");
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (here, there) = two_ends();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while let Ok(message) = hear(&there, theirs.as_fd()) {
+                say(&there, theirs.as_fd(), &message);
+            }
+        });
+        let mut next = 0;
+        for round in 0..3000 {
+            let count = if round % 2 == 0 { 1 } else { round % 5 };
+            for i in next..next + count {
+                // Now and then one that knows nothing of the other way.
+                let message = message(i);
+                if i % 7 == 3 {
+                    put(&ours, &[&message]).unwrap()
+                } else {
+                    say(&here, ours.as_fd(), &message)
+                }
+            }
+            for i in next..next + count {
+                assert_eq!(number(&hear(&here, ours.as_fd()).unwrap()), i);
+            }
+            next += count;
+        }
+        ours.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+}
+
+#[test]
+fn many_senders_and_receivers_of_one_connection_lose_nothing() {
+    const EACH: u32 = 3000;
+    let _watchdog = watchdog("many hands");
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (here, there) = two_ends();
+    let (ours, theirs) = (ours.as_fd(), theirs.as_fd());
+    let (sum, turn) = (AtomicU32::new(0), std::sync::Mutex::new(()));
+    std::thread::scope(|scope| {
+        let senders = [0, 1].map(|_| {
+            scope.spawn(|| (0..EACH).for_each(|i| say(&here, ours, &(i + 1).to_ne_bytes())))
+        });
+        let receivers = [0, 1].map(|_| {
+            scope.spawn(|| {
+                loop {
+                    // Who has read a length has to read what follows, and nobody else.
+                    let message = turn.lock().map(|_turn| hear(&there, theirs).unwrap()).unwrap();
+                    let number = u32::from_ne_bytes(message.try_into().unwrap());
+                    if number == 0 {
+                        return;
+                    }
+                    sum.fetch_add(number, Ordering::Relaxed);
+                }
+            })
+        });
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        receivers.iter().for_each(|_| say(&here, ours, &0u32.to_ne_bytes()));
+        receivers.into_iter().for_each(|receiver| receiver.join().unwrap());
+    });
+    assert_eq!(sum.into_inner(), EACH * (EACH + 1));
+}
+
+/// What a receiver that is killed has not told of is lost with it: one message at the most.
+#[test]
+fn killed_receivers_take_no_other_messages_with_them() {
+    let _watchdog = watchdog("killed receivers");
+    for round in 0..40 {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (told, teller) = pair();
+        let (here, there) = two_ends();
+        let receiver = fork(|| {
+            loop {
+                let message = hear(&there, theirs.as_fd()).unwrap();
+                (&teller).write_all(&number(&message).to_ne_bytes()).unwrap();
+            }
+        });
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_micros(20 * round));
+                receiver.kill();
+            });
+            // So few that the socket has room for all of them.
+            for i in 0..150 {
+                say(&here, ours.as_fd(), &message(i));
+                // The receiver has to wait now and then, or there is nothing to hand over.
+                (0..i % 30 * 20).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        drop(teller);
+        drop(ours);
+        let mut bytes = Vec::new();
+        (&told).read_to_end(&mut bytes).unwrap();
+        let mut seen: Vec<u32> =
+            bytes.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect();
+        // It may have been killed in the middle of one on the descriptor; then none can follow.
+        while let Ok(message) = hear(&there, theirs.as_fd()) {
+            if message.len() < 4 || message[..4].repeat(message.len() / 4) != message {
+                break;
+            }
+            seen.push(number(&message));
+        }
+        let missing = seen.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+        assert!(missing <= 1 && seen.windows(2).all(|pair| (1..=2).contains(&(pair[1] - pair[0]))));
+    }
 }

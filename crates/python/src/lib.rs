@@ -6,6 +6,7 @@ mod by_value;
 mod connection;
 mod error;
 mod heap;
+mod item;
 mod pickle;
 mod pool;
 mod process;
@@ -27,11 +28,11 @@ mod _engine {
     #[pymodule_export]
     use crate::by_value::names_unknown;
     #[pymodule_export]
-    use crate::connection::{poll, recv_bytes, send_bytes};
+    use crate::connection::{Stream, poll};
     #[pymodule_export]
     use crate::heap::Block;
     #[pymodule_export]
-    use crate::pickle::Sink;
+    use crate::pickle::{Sink, dumps, loads_bytes};
     #[pymodule_export]
     use crate::pool::{Job, Pool};
     #[pymodule_export]

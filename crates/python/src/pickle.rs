@@ -4,7 +4,7 @@
 //! Large buffers stay out of band (pickle protocol 5) and cross in shared memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manycore::channel::{Message, Payload, View};
 use manycore::memory::Descriptor;
@@ -14,8 +14,11 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyList};
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
+};
 
+use crate::item::MOST_PARTS;
 use crate::scalar;
 use crate::sharing;
 use crate::unchecked::{slice, view_bytes};
@@ -43,6 +46,8 @@ pub(crate) struct Pickled {
     /// Long pieces, each with its place in `bytes`.
     pieces: Vec<(usize, PyUntypedBuffer)>,
     buffers: Vec<PyUntypedBuffer>,
+    /// Which of the buffers are `bytes` objects; a buffer beyond the end of this is none.
+    are_bytes: Vec<bool>,
     /// What is shared, by descriptor.
     descriptors: Vec<Descriptor>,
 }
@@ -91,6 +96,36 @@ impl Pickled {
         !self.pieces.is_empty() || !self.buffers.is_empty() || self.bytes.len() >= LEASED
     }
 
+    /// The buffers, each with whether it is a `bytes` object.
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = (&PyUntypedBuffer, bool)> {
+        let are_bytes = self.are_bytes.iter().copied().chain(std::iter::repeat(false));
+        self.buffers.iter().zip(are_bytes)
+    }
+
+    /// Puts a long `bytes` or `bytearray` apart, if that is what is being written: the pickle ends
+    /// with its opcode and length, and it takes the place of these.
+    fn put_apart(&mut self, buffer: PyUntypedBuffer) -> Result<(), PyUntypedBuffer> {
+        const OPCODES: [(u8, usize, bool); 3] =
+            [(b'B', 4, true), (0x8e, 8, true), (0x96, 8, false)];
+        const NEXT_BUFFER: u8 = 0x97;
+        let len = (buffer.len_bytes() as u64).to_le_bytes();
+        if self.buffers.len() == MOST_PARTS {
+            return Err(buffer);
+        }
+        let is_end_of_bytes = self.pieces.last().is_none_or(|(at, _)| *at < self.bytes.len());
+        let found = OPCODES.into_iter().find(|(opcode, width, _)| {
+            let rest = self.bytes.strip_suffix(&len[..*width]);
+            is_end_of_bytes && rest.is_some_and(|rest| rest.last() == Some(opcode))
+        });
+        let Some((_, width, is_bytes)) = found else { return Err(buffer) };
+        self.bytes.truncate(self.bytes.len() - width - 1);
+        self.bytes.push(NEXT_BUFFER);
+        self.are_bytes.resize(self.buffers.len(), false);
+        self.are_bytes.push(is_bytes);
+        self.buffers.push(buffer);
+        Ok(())
+    }
+
     /// The parts in which names can be, as opposed to long strings and buffers.
     pub(crate) fn structure(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let long = self.pieces.iter().filter(|(at, piece)| {
@@ -118,6 +153,8 @@ impl Encoded for Pickled {
 #[pyclass(frozen, module = "manycore._engine")]
 pub(crate) struct Sink {
     pickled: Mutex<Pickled>,
+    /// Whether long `bytes` are put apart.
+    puts_apart: bool,
 }
 
 impl Sink {
@@ -159,7 +196,10 @@ impl Sink {
         self.with(|pickled| {
             if len < BY_REFERENCE {
                 pickled.bytes.extend_from_slice(slice(&buffer));
-            } else {
+                return;
+            }
+            let inline = if self.puts_apart { pickled.put_apart(buffer) } else { Err(buffer) };
+            if let Err(buffer) = inline {
                 pickled.pieces.push((pickled.bytes.len(), buffer));
             }
         });
@@ -173,8 +213,13 @@ impl Sink {
         if buffer.len_bytes() < OUT_OF_BAND || !contiguous {
             return Ok(true);
         }
-        self.with(|pickled| pickled.buffers.push(buffer));
-        Ok(false)
+        Ok(self.with(|pickled| {
+            let is_full = self.puts_apart && pickled.buffers.len() == MOST_PARTS;
+            if !is_full {
+                pickled.buffers.push(buffer);
+            }
+            is_full
+        }))
     }
 }
 
@@ -186,26 +231,69 @@ struct Pickler {
     sink: Py<Sink>,
 }
 
-/// Picklers not in use. One is taken out for each pickle, since pickling runs Python code that
-/// may pickle itself or let another thread run.
-static IDLE: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
+/// What a pickle is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A message of a pool; its large buffers go apart.
+    Message,
+    /// An item of a queue; its large buffers go apart. Nothing is shared by it.
+    Item,
+    /// Anybody who reads pickles: the bytes are those of `ForkingPickler.dumps`.
+    Anybody,
+}
+
+impl Purpose {
+    fn is_message(self) -> bool {
+        self == Self::Message
+    }
+
+    /// Picklers not in use. One is taken out for each pickle, since pickling runs Python code that
+    /// may pickle itself or let another thread run.
+    fn idle(self) -> MutexGuard<'static, Vec<Pickler>> {
+        static IDLE: [Mutex<Vec<Pickler>>; 3] = [const { Mutex::new(Vec::new()) }; 3];
+        IDLE[self as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pickler(self, py: Python<'_>) -> PyResult<Pickler> {
+        let known = self.idle().pop();
+        known.map_or_else(|| Pickler::new(py, self), Ok)
+    }
+}
 
 impl Pickler {
-    fn new(py: Python<'_>) -> PyResult<Self> {
+    fn new(py: Python<'_>, purpose: Purpose) -> PyResult<Self> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CLASS.import(py, "multiprocessing.reduction", "ForkingPickler")?;
-        let sink = Py::new(py, Sink { pickled: Mutex::default() })?;
-        let pickler = class.call1((&sink, 5, true, &sink))?;
-        static TABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let table = TABLE.import(py, "manycore._block", "MessageReducers")?.call1((&sink,))?;
-        pickler.setattr(intern!(py, "dispatch_table"), table)?;
+        let puts_apart = purpose == Purpose::Item;
+        let sink = Py::new(py, Sink { pickled: Mutex::default(), puts_apart })?;
+        let pickler = match purpose {
+            Purpose::Message | Purpose::Item => class.call1((&sink, 5, true, &sink))?,
+            Purpose::Anybody => class.call1((&sink,))?,
+        };
+        pickler.setattr(intern!(py, "dispatch_table"), Self::table(py, purpose, &sink)?)?;
         let method = |name| pickler.getattr(name).map(Bound::unbind);
         Ok(Self { dump: method("dump")?, clear_memo: method("clear_memo")?, sink })
     }
 
-    fn dump(&self, obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
+    /// What has reducers now or gets one later.
+    fn table<'py>(
+        py: Python<'py>,
+        purpose: Purpose,
+        sink: &Py<Sink>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static IN_MESSAGES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static ANYWHERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if purpose.is_message() {
+            IN_MESSAGES.import(py, "manycore._block", "MessageReducers")?.call1((sink,))
+        } else {
+            ANYWHERE.import(py, "manycore._block", "Reducers")?.call0()
+        }
+    }
+
+    fn dump(&self, obj: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
         let py = obj.py();
-        let dumped = sharing::while_pickling(|| self.dump.bind(py).call1((obj,)));
+        let dump = || self.dump.bind(py).call1((obj,));
+        let dumped = if purpose.is_message() { sharing::while_pickling(dump) } else { dump() };
         self.clear_memo.bind(py).call0()?;
         let pickled = self.sink.get().take();
         dumped.map(|_| pickled)
@@ -225,7 +313,7 @@ pub(crate) fn dump_with_prefix<'py>(
     py: Python<'py>,
     dump: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>>,
 ) -> PyResult<Pickled> {
-    let sink = Bound::new(py, Sink { pickled: Mutex::default() })?;
+    let sink = Bound::new(py, Sink { pickled: Mutex::default(), puts_apart: false })?;
     let before = sharing::while_pickling(|| dump(sink.as_any()));
     // Also after a failure: nothing that went with it stays open.
     let mut pickled = sink.get().take();
@@ -239,14 +327,143 @@ pub(crate) fn dump_with_prefix<'py>(
 
 /// As [`dump`], always with pickle's own encoding.
 pub(crate) fn dump_object(obj: &Bound<'_, PyAny>) -> PyResult<Pickled> {
-    let known = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let pickler = match known {
-        Some(pickler) => pickler,
-        None => Pickler::new(obj.py())?,
-    };
-    let pickled = pickler.dump(obj)?;
-    IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(pickler);
+    dump_with(obj, Purpose::Message)
+}
+
+fn dump_with(obj: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
+    let pickler = purpose.pickler(obj.py())?;
+    let pickled = pickler.dump(obj, purpose)?;
+    purpose.idle().push(pickler);
     Ok(pickled)
+}
+
+/// A pickle of an object, in whatever it was made.
+pub(crate) enum Dumped<'py> {
+    Scalar([u8; scalar::LONGEST_ALIKE], usize),
+    Bytes(Bound<'py, PyBytes>),
+    Pickled(Pickled),
+}
+
+impl Dumped<'_> {
+    /// Calls `f` with the bytes.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&[&[u8]]) -> R) -> R {
+        match self {
+            Self::Scalar(bytes, len) => f(&[&bytes[..*len]]),
+            Self::Bytes(bytes) => f(&[bytes.as_bytes()]),
+            Self::Pickled(pickled) => pickled.with(|payload| f(payload.body)),
+        }
+    }
+}
+
+/// Pickles an object as `ForkingPickler.dumps` does, to the same bytes.
+pub(crate) fn dump_default<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Dumped<'py>> {
+    let py = obj.py();
+    let mut bytes = [0; scalar::LONGEST_ALIKE];
+    if let Some(len) = scalar::dump_alike(obj, default_protocol(py)?, &mut bytes) {
+        return Ok(Dumped::Scalar(bytes, len));
+    }
+    if is_plain(obj) {
+        return dump_plain(obj, None).map(Dumped::Bytes);
+    }
+    dump_with(obj, Purpose::Anybody).map(Dumped::Pickled)
+}
+
+/// Pickles an object for a queue, its large parts apart.
+pub(crate) fn dump_item<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Dumped<'py>> {
+    let mut bytes = [0; scalar::LONGEST_ALIKE];
+    if let Some(len) = scalar::dump_alike(obj, 5, &mut bytes) {
+        return Ok(Dumped::Scalar(bytes, len));
+    }
+    if is_plain(obj) {
+        return dump_plain(obj, Some(5)).map(Dumped::Bytes);
+    }
+    dump_with(obj, Purpose::Item).map(Dumped::Pickled)
+}
+
+fn default_protocol(py: Python<'_>) -> PyResult<u8> {
+    static PROTOCOL: PyOnceLock<u8> = PyOnceLock::new();
+    let read = || py.import("pickle")?.getattr("DEFAULT_PROTOCOL")?.extract();
+    PROTOCOL.get_or_try_init(py, read).copied()
+}
+
+/// Pickles what [`is_plain`].
+fn dump_plain<'py>(obj: &Bound<'py, PyAny>, protocol: Option<u8>) -> PyResult<Bound<'py, PyBytes>> {
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let dumps = DUMPS.import(obj.py(), "_pickle", "dumps")?;
+    let bytes = match protocol {
+        None => dumps.call1((obj,)),
+        Some(protocol) => dumps.call1((obj, protocol)),
+    };
+    Ok(bytes?.cast_into::<PyBytes>()?)
+}
+
+/// Whether an object is of types which a pickler knows by itself, so that no reducer has a say.
+/// False also for what is too large to look at all of it, or to be copied once more.
+fn is_plain(obj: &Bound<'_, PyAny>) -> bool {
+    is_plain_within(obj, &mut 32)
+}
+
+fn is_plain_within(obj: &Bound<'_, PyAny>, budget: &mut u32) -> bool {
+    let Some(left) = budget.checked_sub(1) else { return false };
+    *budget = left;
+    if let Ok(text) = obj.cast_exact::<PyString>() {
+        text.len().is_ok_and(|len| len < BY_REFERENCE)
+    } else if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
+        bytes.as_bytes().len() < BY_REFERENCE
+    } else if let Ok(items) = obj.cast_exact::<PyTuple>() {
+        items.iter().all(|item| is_plain_within(&item, budget))
+    } else if let Ok(items) = obj.cast_exact::<PyList>() {
+        items.iter().all(|item| is_plain_within(&item, budget))
+    } else if let Ok(items) = obj.cast_exact::<PyDict>() {
+        items
+            .iter()
+            .all(|(key, value)| is_plain_within(&key, budget) && is_plain_within(&value, budget))
+    } else {
+        obj.is_none()
+            || obj.is_exact_instance_of::<PyInt>()
+            || obj.is_exact_instance_of::<PyFloat>()
+            || obj.is_exact_instance_of::<PyBool>()
+    }
+}
+
+/// Pickles an object as `ForkingPickler.dumps` does.
+#[pyfunction]
+pub(crate) fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let py = obj.py();
+    match dump_default(obj)? {
+        Dumped::Bytes(bytes) => Ok(bytes),
+        dumped => dumped.with(|parts| join(py, parts)),
+    }
+}
+
+fn join<'py>(py: Python<'py>, parts: &[&[u8]]) -> PyResult<Bound<'py, PyBytes>> {
+    let len = parts.iter().map(|part| part.len()).sum();
+    PyBytes::new_with(py, len, |room| {
+        let mut room = room;
+        for part in parts {
+            let (place, rest) = room.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            room = rest;
+        }
+        Ok(())
+    })
+}
+
+/// Unpickles a `bytes` object.
+#[pyfunction(name = "loads")]
+pub(crate) fn loads_bytes<'py>(bytes: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    match scalar::load(bytes.py(), bytes.as_bytes())? {
+        Some(obj) => Ok(obj),
+        None => loads(bytes.py(), bytes, None),
+    }
+}
+
+/// Unpickles bytes that lie elsewhere.
+pub(crate) fn load_slice<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    match scalar::load(py, bytes)? {
+        Some(obj) => Ok(obj),
+        None => loads(py, &PyBytes::new(py, bytes), None),
+    }
 }
 
 /// Unpickles a message.
@@ -267,28 +484,27 @@ fn load_message(py: Python<'_>, message: &Message) -> PyResult<Py<PyAny>> {
         if let Some(obj) = scalar::load(py, view_bytes(&body))? {
             return Ok(obj.unbind());
         }
-        return loads(py, &pickle_bytes(py, body)?, None);
+        return loads(py, &pickle_bytes(py, body)?, None).map(Bound::unbind);
     }
     let buffers = buffers.map(|view| received(py, view)).collect::<PyResult<Vec<_>>>()?;
-    loads(py, &pickle_bytes(py, body)?, Some(PyList::new(py, buffers)?))
+    loads(py, &pickle_bytes(py, body)?, Some(PyList::new(py, buffers)?)).map(Bound::unbind)
 }
 
-fn loads(
-    py: Python<'_>,
-    bytes: &Bound<'_, PyAny>,
-    buffers: Option<Bound<'_, PyList>>,
-) -> PyResult<Py<PyAny>> {
+pub(crate) fn loads<'py>(
+    py: Python<'py>,
+    bytes: &Bound<'py, PyAny>,
+    buffers: Option<Bound<'py, PyList>>,
+) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let loads = LOADS.import(py, "_pickle", "loads")?;
     match buffers {
         None => loads.call1((bytes,)),
         Some(buffers) => {
-            let keywords = pyo3::types::PyDict::new(py);
+            let keywords = PyDict::new(py);
             keywords.set_item(intern!(py, "buffers"), buffers)?;
             loads.call((bytes,), Some(&keywords))
         }
     }
-    .map(Bound::unbind)
 }
 
 /// The pickle itself: read in place if it is in shared memory, and copied from there by pickle.

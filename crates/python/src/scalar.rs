@@ -18,12 +18,19 @@ use crate::unchecked::{is_only_reference, small_int};
 
 /// What every pickle here begins with.
 const HEAD: [u8; 2] = [0x80, 5];
+/// The length of what follows, 8 bytes. Readers with all the bytes at hand ignore it.
+const FRAME: u8 = 0x95;
+/// Only what is at least so long gets a frame.
+const FRAMED: usize = 4;
 const STOP: u8 = b'.';
 const NONE: u8 = b'N';
 const TRUE: u8 = 0x88;
 const FALSE: u8 = 0x89;
 /// A signed 32-bit integer, little-endian.
 const BININT: u8 = b'J';
+/// Unsigned integers of 8 and 16 bits, little-endian.
+const BININT1: u8 = b'K';
+const BININT2: u8 = b'M';
 /// A length of one byte and as many bytes of a signed integer, little-endian.
 const LONG1: u8 = 0x8a;
 /// A 64-bit float, big-endian.
@@ -58,14 +65,71 @@ pub(crate) fn dump(obj: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
     writer.write(obj).then(|| writer.finish(&[STOP]))
 }
 
-/// The object of a pickle that was written here; `None` for other pickles.
+/// The longest pickle that [`dump_alike`] writes.
+pub(crate) const LONGEST_ALIKE: usize = 2 + 9 + 9 + 1;
+
+/// Writes the very bytes that Python's pickler writes for a number, a bool or None, and gives how
+/// many; None for others. The protocol has to be 4 or 5.
+pub(crate) fn dump_alike(
+    obj: &Bound<'_, PyAny>,
+    protocol: u8,
+    out: &mut [u8; LONGEST_ALIKE],
+) -> Option<usize> {
+    let mut payload = [0; 10];
+    let len = if let Ok(number) = obj.cast_exact::<PyInt>() {
+        let number: i64 = number.extract().ok()?;
+        if let Ok(small) = u8::try_from(number) {
+            put(&mut payload, BININT1, &[small])
+        } else if let Ok(small) = u16::try_from(number) {
+            put(&mut payload, BININT2, &small.to_le_bytes())
+        } else {
+            put(&mut payload, BININT, &i32::try_from(number).ok()?.to_le_bytes())
+        }
+    } else if let Ok(number) = obj.cast_exact::<PyFloat>() {
+        put(&mut payload, BINFLOAT, &number.value().to_be_bytes())
+    } else if obj.is_none() {
+        put(&mut payload, NONE, &[])
+    } else if let Ok(truth) = obj.cast_exact::<PyBool>() {
+        put(&mut payload, if truth.is_true() { TRUE } else { FALSE }, &[])
+    } else {
+        return None;
+    };
+    out[..2].copy_from_slice(&[HEAD[0], protocol]);
+    let mut end = 2;
+    if len >= FRAMED {
+        out[end] = FRAME;
+        out[end + 1..end + 9].copy_from_slice(&(len as u64).to_le_bytes());
+        end += 9;
+    }
+    out[end..end + len].copy_from_slice(&payload[..len]);
+    Some(end + len)
+}
+
+/// Writes an opcode, its argument and the end of the pickle; gives how many bytes that is.
+fn put(payload: &mut [u8; 10], opcode: u8, argument: &[u8]) -> usize {
+    let end = 1 + argument.len();
+    payload[0] = opcode;
+    payload[1..end].copy_from_slice(argument);
+    payload[end] = STOP;
+    end + 1
+}
+
+/// The object of a pickle that was written here; `None` for most other pickles.
 pub(crate) fn load<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
     if let Some(items) = Reader::of(py, pickle) {
         return items.into_list().map(|list| Some(list.into_any()));
     }
-    let Some(rest) = pickle.strip_prefix(&HEAD) else { return Ok(None) };
+    let Some(rest) = unframed(pickle) else { return Ok(None) };
     let mut reader = Reader::new(py, rest, Vec::new());
     Ok(reader.read()?.filter(|_| reader.rest == [STOP]))
+}
+
+/// What is in the one frame of a pickle, or all of it if it has none.
+fn unframed(pickle: &[u8]) -> Option<&[u8]> {
+    let [0x80, 2..=5, rest @ ..] = pickle else { return None };
+    let [FRAME, framed @ ..] = rest else { return Some(rest) };
+    let (len, rest) = framed.split_first_chunk()?;
+    (u64::from_le_bytes(*len) == rest.len() as u64).then_some(rest)
 }
 
 /// The pickle of a list of plain values, as [`dump_list`] writes it.
@@ -375,6 +439,8 @@ impl<'py, 'a> Reader<'py, 'a> {
                 self.rest = &self.rest[1..];
                 Ok(self.array().map(|bytes| int(py, i64::from_le_bytes(bytes))))
             }
+            BININT1 => Ok(self.array::<1>().map(|[number]| int(py, number.into()))),
+            BININT2 => Ok(self.array().map(|bytes| int(py, u16::from_le_bytes(bytes).into()))),
             BINFLOAT => {
                 Ok(self.array().map(|bytes| PyFloat::new(py, f64::from_be_bytes(bytes)).into_any()))
             }

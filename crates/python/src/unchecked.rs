@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the one place of the binding that is not checked by the compiler")]
 
 use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{ptr, slice};
 
@@ -56,6 +57,48 @@ impl Bytes {
         // SAFETY: the exporter keeps `len` contiguous bytes in place while the buffer is held.
         // A program that writes to them meanwhile sends a mixture, as with `os.write`.
         unsafe { slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), len) }
+    }
+}
+
+/// A new `bytes` or `bytearray` that is about to be filled. Until then nobody else has it, so it may
+/// be filled without the GIL.
+pub(crate) struct Blank<'py> {
+    object: Bound<'py, PyAny>,
+    start: *mut MaybeUninit<u8>,
+    len: usize,
+}
+
+impl<'py> Blank<'py> {
+    pub(crate) fn new(py: Python<'py>, len: u64, is_bytearray: bool) -> PyResult<Self> {
+        let len = usize::try_from(len)?;
+        let size = ffi::Py_ssize_t::try_from(len)?;
+        // SAFETY: a new object, or null with an exception set, which the call after it looks at.
+        // Its bytes, which are not initialised, stay in place as long as nobody resizes it.
+        unsafe {
+            let new = if is_bytearray {
+                ffi::PyByteArray_FromStringAndSize(std::ptr::null(), size)
+            } else {
+                ffi::PyBytes_FromStringAndSize(std::ptr::null(), size)
+            };
+            let object = Bound::from_owned_ptr_or_err(py, new)?;
+            let start = if is_bytearray {
+                ffi::PyByteArray_AsString(new)
+            } else {
+                ffi::PyBytes_AsString(new)
+            };
+            Ok(Self { object, start: start.cast(), len })
+        }
+    }
+
+    /// The memory to be filled.
+    pub(crate) fn room(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: the object has so many bytes there, and nobody else has the object.
+        unsafe { slice::from_raw_parts_mut(self.start, self.len) }
+    }
+
+    /// The object. The caller has filled all of its memory.
+    pub(crate) fn filled(self) -> Bound<'py, PyAny> {
+        self.object
     }
 }
 

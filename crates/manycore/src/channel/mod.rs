@@ -14,5 +14,5 @@ pub mod stream;
 pub use descriptors::Received;
 pub(crate) use message::{Head, Kind};
 pub use message::{Message, OwnedPayload, Payload, View};
-pub use queue::{Parts as QueueParts, Queue};
+pub use queue::{Long, Parts as QueueParts, Queue, Took};
 pub use sealed::SealedMessage;

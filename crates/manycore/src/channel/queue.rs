@@ -61,28 +61,30 @@
 //! lamp leaves it as it was until the next change.
 
 mod bell;
+mod known;
 mod lamp;
 mod log;
 #[cfg(all(test, loom))]
 mod model;
 mod record;
 mod ring;
-mod spin;
 mod state;
 
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use self::bell::Ticket;
+use self::known::Known;
 use self::lamp::Lamp;
 use self::log::Log;
-use self::ring::Ring;
-use self::spin::Spin;
+use self::ring::{Ring, no_memory};
 use self::state::{Header, Side, Taken, Written};
 use super::Received;
 use crate::memory::{Block, Descriptor, Segment};
 use crate::primitive::Ordering;
+use crate::sync::Expectation;
 use crate::sys::file;
 use crate::{Error, Result};
 
@@ -108,7 +110,43 @@ pub struct Queue {
     ring: Ring,
     log: Log,
     lamp: Lamp,
-    spin: Spin,
+    known: Known,
+    /// How soon there are items, and room.
+    items: Expectation,
+    room: Expectation,
+}
+
+/// What there was to take.
+#[derive(Debug)]
+pub enum Took {
+    /// Nothing, or it would have taken a wait to find out.
+    Nothing,
+    /// An item, all of it.
+    Item,
+    /// A longer item, which is still there.
+    Long(Long),
+}
+
+/// An item that is to be taken with [`Queue::take_long`].
+#[derive(Debug)]
+pub struct Long {
+    /// The number of items that were taken before it.
+    number: u64,
+    len: u64,
+}
+
+impl Long {
+    /// The length of the item.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Never true.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 /// What another process needs to attach a queue, by `T`, which stands for a descriptor.
@@ -186,7 +224,8 @@ impl Queue {
     fn build(block: Block, log: Log, lamp: Lamp) -> Result<Self> {
         const { assert!(size_of::<Header>() <= RING) };
         let ring = Ring::new(block.part(RING, ring::SIZE as usize)?)?;
-        Ok(Self { block, ring, log, lamp, spin: Spin::new() })
+        let (items, room) = (Expectation::new(), Expectation::new());
+        Ok(Self { block, ring, log, lamp, known: Known::new(), items, room })
     }
 
     /// What another process needs to attach the queue.
@@ -252,10 +291,25 @@ impl Queue {
         if length(parts) >= LONG {
             self.linger(length(parts));
         }
-        while self.is_full() || !self.try_put(parts, deadline)? {
+        while !self.try_put(parts, deadline)? {
             self.wait_for_room(deadline)?;
         }
         Ok(())
+    }
+
+    /// As [`put`](Self::put), but only if that needs no wait and is soon done. Whether it did.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for the item.
+    pub fn put_now(&self, parts: &[&[u8]]) -> Result<bool> {
+        if length(parts) >= LONG {
+            return Ok(false);
+        }
+        match Held::lock_now(&self.header().putting) {
+            Some(side) if !side.is_watched() => self.put_held(&side, parts),
+            _ => Ok(false),
+        }
     }
 
     /// Takes the first item; waits while there is none.
@@ -276,10 +330,66 @@ impl Queue {
     ///
     /// As for [`get`](Self::get). What `bytes` then holds is not specified.
     pub fn get_into(&self, bytes: &mut Vec<u8>, deadline: Option<Instant>) -> Result<()> {
-        while self.is_empty() || !self.try_get(bytes, deadline)? {
-            self.wait_for_item(deadline)?;
+        self.take(bytes, usize::MAX, deadline).map(drop)
+    }
+
+    /// Takes the first item if it has at most `most` bytes. If it is longer, `bytes` get the first
+    /// `most` of them, and the item stays. Waits while there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get_into`](Self::get_into).
+    pub fn take(
+        &self,
+        bytes: &mut Vec<u8>,
+        most: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Took> {
+        loop {
+            match self.try_take(bytes, most, deadline)? {
+                Took::Nothing => self.wait_for_item(deadline)?,
+                took => return Ok(took),
+            }
         }
-        Ok(())
+    }
+
+    /// As [`take`](Self::take), but only if that needs no wait and is soon done.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for the item.
+    pub fn take_now(&self, bytes: &mut Vec<u8>, most: usize) -> Result<Took> {
+        match Held::lock_now(&self.header().getting) {
+            Some(side) if !side.is_watched() => self.take_held(&side, bytes, most),
+            _ => Ok(Took::Nothing),
+        }
+    }
+
+    /// Takes an item that [`take`](Self::take) has left, and fills `parts` with it, one after the
+    /// other. False if somebody else has taken it since.
+    ///
+    /// # Errors
+    ///
+    /// `is_interrupted`; or `parts` have not the length of the item.
+    pub fn take_long(&self, long: &Long, parts: &mut [&mut [MaybeUninit<u8>]]) -> Result<bool> {
+        if parts.iter().map(|part| part.len() as u64).sum::<u64>() != long.len {
+            return Err(Error::misuse("the parts of an item have another length"));
+        }
+        let side = Held::lock(&self.header().getting, None)?;
+        let mut taken = side.load();
+        if taken.items != long.number {
+            return Ok(false);
+        }
+        let written = self.known.written(self.header(), &taken);
+        let first = self.first(&written, &taken)?;
+        let mut from = 0;
+        for part in parts {
+            self.read(&written, &taken, &first, from, part)?;
+            from += part.len() as u64;
+        }
+        self.drop_first(&written, &mut taken, &first);
+        self.publish_taken(side, taken, &written);
+        Ok(true)
     }
 
     /// How many items are in the queue. Others may change that at any time.
@@ -325,7 +435,8 @@ impl Queue {
         let deadline = Some(Instant::now() + LINGER);
         let has_room = || !self.is_on_the_brink(len);
         // A signal, or no room in time: then it is the log.
-        while !has_room() && self.wait(&self.header().getting, deadline, has_room).is_ok() {}
+        let getting = &self.header().getting;
+        while !has_room() && self.wait(getting, &self.room, deadline, has_room).is_ok() {}
     }
 
     /// Whether an item of `len` bytes would be the first one in the log for lack of room.
@@ -338,18 +449,24 @@ impl Queue {
     /// Puts the item unless the queue is full. Whether it did.
     fn try_put(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<bool> {
         let side = Held::lock(&self.header().putting, deadline)?;
-        if self.is_full() {
-            return Ok(false);
-        }
-        let mut written = side.load();
-        let taken = self.header().getting.snapshot();
-        self.push(&mut written, &taken, parts)?;
-        side.publish(written);
-        let watched = side.is_watched();
+        let put = self.put_held(&side, parts)?;
+        let watched = put && side.is_watched();
         drop(side);
         if watched {
             self.set_lamp_through_signals();
         }
+        Ok(put)
+    }
+
+    fn put_held(&self, side: &Held<'_, 7>, parts: &[&[u8]]) -> Result<bool> {
+        let (len, maxsize) = (length(parts), self.maxsize());
+        let mut written = side.load();
+        let taken = self.known.taken(self.header(), &written, maxsize, len);
+        if maxsize != 0 && written.items - taken.items >= maxsize.into() {
+            return Ok(false);
+        }
+        self.push(&mut written, &taken, parts)?;
+        side.publish(written);
         Ok(true)
     }
 
@@ -372,38 +489,114 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the first item unless there is none. Whether it did.
-    fn try_get(&self, bytes: &mut Vec<u8>, deadline: Option<Instant>) -> Result<bool> {
+    /// Takes the first item unless there is none.
+    fn try_take(
+        &self,
+        bytes: &mut Vec<u8>,
+        most: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Took> {
         let side = Held::lock(&self.header().getting, deadline)?;
         let mut taken = side.load();
-        let written = self.header().putting.snapshot();
-        if written.items == taken.items {
-            return Ok(false);
+        let written = self.known.written(self.header(), &taken);
+        let took = self.pop(&written, &mut taken, bytes, most)?;
+        if matches!(took, Took::Item) {
+            self.publish_taken(side, taken, &written);
         }
-        self.pop(&written, &mut taken, bytes)?;
+        Ok(took)
+    }
+
+    /// As `try_take` where nobody watches, and without tidying up.
+    fn take_held(&self, side: &Held<'_, 4>, bytes: &mut Vec<u8>, most: usize) -> Result<Took> {
+        let mut taken = side.load();
+        let written = self.known.written(self.header(), &taken);
+        if Log::is_fat(&written) {
+            return Ok(Took::Nothing);
+        }
+        let took = self.pop(&written, &mut taken, bytes, most)?;
+        if matches!(took, Took::Item) {
+            side.publish(taken);
+        }
+        Ok(took)
+    }
+
+    fn publish_taken(&self, side: Held<'_, 4>, taken: Taken, written: &Written) {
         side.publish(taken);
         let watched = side.is_watched();
         drop(side);
         if watched {
             self.set_lamp_through_signals();
         }
-        if Log::is_fat(&written) && taken.log_head == written.log_tail {
+        if Log::is_fat(written) && taken.log_head == written.log_tail {
             self.tidy();
         }
-        Ok(true)
     }
 
-    /// Copies the first item out of the queue.
-    fn pop(&self, written: &Written, taken: &mut Taken, bytes: &mut Vec<u8>) -> Result<()> {
+    /// Copies the first item out of the queue, or its first `most` bytes if it is longer; then it
+    /// stays.
+    fn pop(
+        &self,
+        written: &Written,
+        taken: &mut Taken,
+        bytes: &mut Vec<u8>,
+        most: usize,
+    ) -> Result<Took> {
+        if written.items == taken.items {
+            return Ok(Took::Nothing);
+        }
+        let first = self.first(written, taken)?;
+        let len = usize::try_from(first.len).map_err(|_| no_memory())?.min(most);
+        bytes.clear();
+        bytes.try_reserve(len).map_err(|_| no_memory())?;
+        self.read(written, taken, &first, 0, &mut bytes.spare_capacity_mut()[..len])?;
+        // SAFETY: the vector has room for `len` bytes, all of which were just written.
+        unsafe { bytes.set_len(len) };
+        if len as u64 == first.len {
+            self.drop_first(written, taken, &first);
+            return Ok(Took::Item);
+        }
+        Ok(Took::Long(Long { number: taken.items, len: first.len }))
+    }
+
+    /// The first item. Only if there is one.
+    fn first(&self, written: &Written, taken: &Taken) -> Result<First> {
         if taken.ring_head != written.ring_tail {
-            self.ring.pop(written, taken, bytes)?;
+            let len = self.ring.first(written, taken)?;
+            Ok(First { len, is_in_ring: true })
         } else if taken.log_head != written.log_tail {
-            self.log.pop(written, taken, bytes)?;
+            let len = self.log.first(written, taken)?;
+            Ok(First { len, is_in_ring: false })
         } else {
-            return Err(Error::corrupt("the number of items in a queue"));
+            Err(Error::corrupt("the number of items in a queue"))
+        }
+    }
+
+    /// Fills `into` from the first item, from its byte `from` on.
+    fn read(
+        &self,
+        written: &Written,
+        taken: &Taken,
+        first: &First,
+        from: u64,
+        into: &mut [MaybeUninit<u8>],
+    ) -> Result<()> {
+        if into.len() as u64 > first.len.saturating_sub(from) {
+            return Err(Error::corrupt("an item of a queue"));
+        }
+        if first.is_in_ring {
+            self.ring.read(written, taken, from, into);
+            return Ok(());
+        }
+        self.log.read(written, taken, first.len, from, into)
+    }
+
+    fn drop_first(&self, written: &Written, taken: &mut Taken, first: &First) {
+        if first.is_in_ring {
+            Ring::drop_first(taken, first.len);
+        } else {
+            self.log.drop_first(written, taken, first.len);
         }
         taken.items += 1;
-        Ok(())
     }
 
     /// Gives back the memory of an empty log, if nobody is in the way. Otherwise that one, or the
@@ -424,33 +617,36 @@ impl Queue {
     #[cold]
     fn wait_for_item(&self, deadline: Option<Instant>) -> Result<()> {
         let side = &self.header().putting;
-        self.wait(side, deadline, || !self.is_empty())
+        self.wait(side, &self.items, deadline, || !self.is_empty())
     }
 
     /// Returns when there may be room.
     #[cold]
     fn wait_for_room(&self, deadline: Option<Instant>) -> Result<()> {
         let side = &self.header().getting;
-        self.wait(side, deadline, || !self.is_full())
+        self.wait(side, &self.room, deadline, || !self.is_full())
     }
 
     /// Returns when `side` has changed such that `is_ready`, or may have.
     fn wait<const N: usize>(
         &self,
         side: &Side<N>,
+        expectation: &Expectation,
         deadline: Option<Instant>,
         is_ready: impl Fn() -> bool,
     ) -> Result<()> {
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        let begin = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= begin) {
             return Err(Error::timed_out());
         }
-        if self.spin.until(&is_ready) {
+        if expectation.until(&is_ready) {
             return Ok(());
         }
-        match announce(side, deadline, is_ready)? {
-            Some(ticket) => side.bell.sleep(ticket, deadline),
-            None => Ok(()),
+        if let Some(ticket) = announce(side, deadline, is_ready)? {
+            side.bell.sleep(ticket, deadline)?;
+            expectation.waited_since(begin);
         }
+        Ok(())
     }
 
     #[inline]
@@ -465,6 +661,12 @@ impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue").field("len", &self.len()).finish_non_exhaustive()
     }
+}
+
+/// The first item of a queue.
+struct First {
+    len: u64,
+    is_in_ring: bool,
 }
 
 /// Makes a sleeper known on `side`, unless there is no reason to sleep.
@@ -491,6 +693,14 @@ impl<'a, const N: usize> Held<'a, N> {
             return Ok(Self { side });
         }
         Self::lock_until(side, deadline.map(|deadline| deadline.max(Instant::now() + GRACE)))
+    }
+
+    /// The lock if it is free, or soon is.
+    #[inline]
+    fn lock_now(side: &'a Side<N>) -> Option<Self> {
+        let is_ours = side.lock.try_lock() || side.lock.try_lock_for_a_moment();
+        // Made only then: what is dropped unlocks.
+        if is_ours { Some(Self { side }) } else { None }
     }
 
     #[cold]

@@ -8,6 +8,8 @@ mod barrier;
 mod condition;
 mod doorbell;
 mod event;
+mod expectation;
+mod handover;
 #[cfg(all(test, loom))]
 mod model;
 mod mutex;
@@ -22,6 +24,8 @@ pub use barrier::Barrier;
 pub use condition::Condition;
 pub use doorbell::Doorbell;
 pub use event::Event;
+pub(crate) use expectation::Expectation;
+pub(crate) use handover::{Handover, Offer};
 pub use mutex::Mutex;
 pub(crate) use mutex::RawMutex;
 pub use recursive::RecursiveMutex;

@@ -94,7 +94,7 @@ impl RawMutex {
 
     #[cold]
     fn lock_slow(&self, deadline: Option<Instant>, on_death: OnDeath) -> Result<bool> {
-        if self.spin() {
+        if self.try_lock_for_a_moment() {
             return Ok(false);
         }
         let mut patience = Patience::new();
@@ -111,7 +111,8 @@ impl RawMutex {
     }
 
     /// Waits a moment for a holder that has no sleepers to wake. Whether the lock is ours.
-    fn spin(&self) -> bool {
+    #[cold]
+    pub(crate) fn try_lock_for_a_moment(&self) -> bool {
         for _ in 0..SPINS {
             match self.word.load(Ordering::Relaxed) {
                 FREE if self.try_lock() => return true,

@@ -1,6 +1,7 @@
 //! The file in memory that takes what does not fit into the ring.
 
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 
@@ -77,43 +78,63 @@ impl Log {
         Ok(())
     }
 
-    /// Replaces `bytes` by the first item. Only for the holder of the getting lock, if there is
-    /// one.
+    /// The length of the first item. Only for the holder of the getting lock, if there is one.
     ///
     /// # Errors
     ///
     /// There is no memory, or the log is damaged.
-    pub(super) fn pop(
-        &self,
-        written: &Written,
-        taken: &mut Taken,
-        bytes: &mut Vec<u8>,
-    ) -> Result<()> {
+    pub(super) fn first(&self, written: &Written, taken: &Taken) -> Result<u64> {
         let left = written.log_tail - taken.log_head;
-        let mut none = Ahead::default();
-        let mut ahead = self.ahead.try_lock().ok();
-        let ahead = ahead.as_deref_mut().unwrap_or(&mut none);
-        let header = self.look(ahead, written, taken.log_head, HEADER)?;
-        let len = header.first_chunk().map_or(u64::MAX, |header| u64::from_ne_bytes(*header));
+        let len = self.with_ahead(|ahead| {
+            let header = self.look(ahead, written, taken.log_head, HEADER)?;
+            header.first_chunk().map(|header| u64::from_ne_bytes(*header)).ok_or_else(damaged)
+        })?;
         if len > left - left.min(HEADER as u64) {
             return Err(damaged());
         }
-        let len = usize::try_from(len).map_err(|_| no_memory())?;
-        bytes.clear();
-        bytes.try_reserve(len).map_err(|_| no_memory())?;
-        if HEADER + len <= AHEAD {
-            let item = self.look(ahead, written, taken.log_head, HEADER + len)?;
-            bytes.extend_from_slice(&item[HEADER..]);
-        } else {
-            let place = taken.log_head - written.log_base;
-            file::read_at(self.fd(), bytes, len, place + HEADER as u64)?;
-            if bytes.len() < len {
-                return Err(damaged());
-            }
+        Ok(len)
+    }
+
+    /// Fills `into` from the first item, of `len` bytes, from its byte `from` on. Both are inside
+    /// the item.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::first`].
+    pub(super) fn read(
+        &self,
+        written: &Written,
+        taken: &Taken,
+        len: u64,
+        from: u64,
+        into: &mut [MaybeUninit<u8>],
+    ) -> Result<()> {
+        let position = taken.log_head + HEADER as u64;
+        let item = usize::try_from(len).map_err(|_| no_memory())?;
+        if item > AHEAD {
+            let place = position - written.log_base + from;
+            return if file::fill_at(self.fd(), into, place)? { Ok(()) } else { Err(damaged()) };
         }
+        self.with_ahead(|ahead| {
+            let bytes = self.look(ahead, written, position, item)?;
+            for (place, byte) in into.iter_mut().zip(&bytes[from as usize..]) {
+                place.write(*byte);
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes the first item, of `len` bytes.
+    pub(super) fn drop_first(&self, written: &Written, taken: &mut Taken, len: u64) {
         self.give_back(written, taken);
-        taken.log_head += (HEADER + len) as u64;
-        Ok(())
+        taken.log_head += HEADER as u64 + len;
+    }
+
+    fn with_ahead<R>(&self, f: impl FnOnce(&mut Ahead) -> R) -> R {
+        match self.ahead.try_lock() {
+            Ok(mut ahead) => f(&mut ahead),
+            Err(_) => f(&mut Ahead::default()),
+        }
     }
 
     /// The `len` bytes at `position`, at most [`AHEAD`] of them, all of which were put.

@@ -24,7 +24,7 @@ pub(super) struct Record<const N: usize> {
 }
 
 impl<const N: usize> Record<N> {
-    #[cfg(loom)]
+    /// All zeroes.
     pub(super) fn new() -> Self {
         let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
         Self { turn: AtomicU64::new(0), copies: [zeros(), zeros()] }

@@ -1,5 +1,6 @@
 //! The ring of bytes that most items go through.
 
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 
 use super::state::{Taken, Written};
@@ -62,26 +63,44 @@ impl Ring {
         Ok(())
     }
 
-    /// Replaces `bytes` by the first item. Only for the holder of the getting lock, if there is
-    /// one.
+    /// The length of the first item. Only for the holder of the getting lock, if there is one.
     ///
     /// # Errors
     ///
-    /// There is no memory, or the ring is damaged.
-    pub(super) fn pop(
-        &self,
-        written: &Written,
-        taken: &mut Taken,
-        bytes: &mut Vec<u8>,
-    ) -> Result<()> {
-        let place = place(written, taken.ring_head);
-        let len = self.read_len(place);
+    /// The ring is damaged.
+    pub(super) fn first(&self, written: &Written, taken: &Taken) -> Result<u64> {
+        let len = self.read_len(place(written, taken.ring_head));
         if len > LONGEST || space(len) > written.ring_tail - taken.ring_head {
             return Err(Error::corrupt("an item of a queue"));
         }
-        self.read(place + HEADER, len as usize, bytes)?;
+        Ok(len)
+    }
+
+    /// Fills `into` from the first item, from its byte `from` on. Both are inside the item, whose
+    /// length [`Self::first`] has told.
+    pub(super) fn read(
+        &self,
+        written: &Written,
+        taken: &Taken,
+        from: u64,
+        into: &mut [MaybeUninit<u8>],
+    ) {
+        let place = ((place(written, taken.ring_head) + HEADER + from) % SIZE) as usize;
+        let first = into.len().min(SIZE as usize - place);
+        let second = into.len() - first;
+        let into = into.as_mut_ptr().cast::<u8>();
+        // SAFETY: both ranges are inside the block, and inside `into` together. They lie between
+        // head and tail, so nobody but the holder of the getting lock touches them, which is the
+        // caller; the record that told the tail was published after the bytes were written.
+        unsafe {
+            into.copy_from_nonoverlapping(self.block.as_ptr().add(place), first);
+            into.add(first).copy_from_nonoverlapping(self.block.as_ptr(), second);
+        }
+    }
+
+    /// Takes the first item, of `len` bytes.
+    pub(super) fn drop_first(taken: &mut Taken, len: u64) {
         taken.ring_head += space(len);
-        Ok(())
     }
 
     /// Sees to it that the first `end` bytes of the ring have memory.
@@ -116,24 +135,6 @@ impl Ring {
         }
     }
 
-    fn read(&self, place: u64, len: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        let place = (place % SIZE) as usize;
-        let first = len.min(SIZE as usize - place);
-        bytes.clear();
-        bytes.try_reserve(len).map_err(|_| no_memory())?;
-        // SAFETY: both ranges are inside the block. They lie between head and tail, so nobody but
-        // the holder of the getting lock touches them, which is the caller; the record that told
-        // the tail was published after the bytes were written. The vector has room for `len`
-        // bytes, which are then initialised.
-        unsafe {
-            let into = bytes.as_mut_ptr();
-            into.copy_from_nonoverlapping(self.block.as_ptr().add(place), first);
-            into.add(first).copy_from_nonoverlapping(self.block.as_ptr(), len - first);
-            bytes.set_len(len);
-        }
-        Ok(())
-    }
-
     fn read_len(&self, place: u64) -> u64 {
         let place = (place % SIZE) as usize;
         // SAFETY: items begin at multiples of 8, so the 8 bytes are inside the block and aligned;
@@ -152,6 +153,6 @@ fn place(written: &Written, position: u64) -> u64 {
 }
 
 /// What an item of `len` bytes takes up.
-fn space(len: u64) -> u64 {
+pub(super) fn space(len: u64) -> u64 {
     HEADER + len.next_multiple_of(HEADER)
 }

@@ -85,8 +85,7 @@ impl Side<7> {
     /// Makes a change that nobody waits for. Only for the holder of the lock.
     #[inline]
     pub(super) fn update(&self, new: Written) {
-        let Written { items, ring_tail, ring_base, log_tail, log_base, reserved, log_size } = new;
-        self.record.publish([items, ring_tail, ring_base, log_tail, log_base, reserved, log_size]);
+        self.record.publish(new.into());
     }
 }
 
@@ -105,8 +104,7 @@ impl Side<4> {
     #[inline]
     pub(super) fn publish(&self, new: Taken) {
         self.bell.ring();
-        let Taken { items, ring_head, log_head, punched } = new;
-        self.record.publish([items, ring_head, log_head, punched]);
+        self.record.publish(new.into());
     }
 }
 
@@ -143,5 +141,22 @@ impl From<[u64; 4]> for Taken {
     fn from(words: [u64; 4]) -> Self {
         let [items, ring_head, log_head, punched] = words;
         Self { items, ring_head, log_head, punched }
+    }
+}
+
+impl From<Written> for [u64; 7] {
+    #[inline]
+    fn from(written: Written) -> Self {
+        let Written { items, ring_tail, ring_base, log_tail, log_base, reserved, log_size } =
+            written;
+        [items, ring_tail, ring_base, log_tail, log_base, reserved, log_size]
+    }
+}
+
+impl From<Taken> for [u64; 4] {
+    #[inline]
+    fn from(taken: Taken) -> Self {
+        let Taken { items, ring_head, log_head, punched } = taken;
+        [items, ring_head, log_head, punched]
     }
 }

@@ -3,6 +3,7 @@
 //! The position that processes share with a descriptor is never used.
 
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{FallocateFlags, fallocate, fstat, ftruncate};
@@ -62,6 +63,25 @@ pub(crate) fn read_at(
         unsafe { bytes.set_len(start + done + read) };
     }
     Ok(())
+}
+
+/// Fills all of `into` from `offset` on. False if the file ends before.
+pub(crate) fn fill_at(
+    fd: BorrowedFd<'_>,
+    into: &mut [MaybeUninit<u8>],
+    offset: u64,
+) -> Result<bool> {
+    let mut done = 0;
+    while done < into.len() {
+        let room = &mut into[done..];
+        let read = retry(|| pread(fd, &mut *room, offset + done as u64).map(|(new, _)| new.len()))
+            .map_err(|e| Error::os("read shared memory", e))?;
+        if read == 0 {
+            return Ok(false);
+        }
+        done += read;
+    }
+    Ok(true)
 }
 
 /// Writes all of `parts` one after the other from `offset` on. On failure some bytes may have
