@@ -1,29 +1,36 @@
 """The engine, as Python sees it. For the other modules of this package only."""
 
 from collections.abc import Callable
-from typing import Any, Self, final
+from typing import Any, Self, TypeVar, final
 
 from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
+    "MUTEX",
+    "RECURSIVE_MUTEX",
+    "SEMAPHORE",
     "SEM_VALUE_MAX",
     "Block",
     "Child",
     "Condition",
     "Event",
     "ForkServer",
+    "Guarded",
     "Job",
-    "Lock",
     "Pool",
     "Queue",
-    "RLock",
-    "Semaphore",
+    "SemLock",
+    "Shared",
+    "SharedArray",
     "Sink",
     "__version__",
     "fork",
     "is_pickling_message",
     "lifeline",
     "names_unknown",
+    "own_methods",
+    "own_shared_methods",
+    "own_value",
     "poll",
     "received_block",
     "received_fd",
@@ -39,7 +46,12 @@ __all__ = [
     "watch_lifeline",
 ]
 
+_T = TypeVar("_T")
+
 __version__: str
+MUTEX: int
+RECURSIVE_MUTEX: int
+SEMAPHORE: int
 SEM_VALUE_MAX: int
 
 @final
@@ -100,77 +112,82 @@ def watch_lifeline(fd: int, grace_ms: int) -> None:
 def serve(control: int) -> tuple[bytes, list[int]] | None:
     """Serves as a fork server; the request in a new process, None when it is not needed."""
 
-@disjoint_base
-class Lock:
-    """A lock that anybody may release."""
+@final
+class SemLock:
+    """A lock or a semaphore: what the objects that programs have are made of."""
 
-    def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
-    def release(self) -> None:
-        """Frees the lock, whoever holds it; ValueError if nobody does."""
-    def __enter__(self) -> bool: ...
-    def __exit__(self, *args: object) -> None: ...
-    def locked(self) -> bool:
-        """Whether somebody holds it."""
-    def owner(self) -> int | None:
-        """The pid of the process that holds it."""
+    def __new__(cls, kind: int, value: int, maxvalue: int, block: Block | None = None) -> Self: ...
     @property
-    def block(self) -> Block: ...
+    def kind(self) -> int:
+        """The standard library's number for what it is."""
     @property
-    def _semlock(self) -> Self: ...
-    def _is_mine(self) -> bool: ...
-    def _count(self) -> int: ...
-    def _get_value(self) -> int: ...
-    def _is_zero(self) -> bool: ...
-
-@disjoint_base
-class RLock:
-    """A lock that its owner may take again."""
-
-    def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
-    def release(self) -> None:
-        """Undoes one `acquire`; AssertionError unless the caller is the owner."""
-    def __enter__(self) -> bool: ...
-    def __exit__(self, *args: object) -> None: ...
-    def locked(self) -> bool:
-        """Whether somebody holds it."""
-    def owner(self) -> int | None:
-        """The pid of the process that holds it."""
-    @property
-    def block(self) -> Block: ...
-    @property
-    def _semlock(self) -> Self: ...
-    def _is_mine(self) -> bool: ...
-    def _count(self) -> int: ...
-    def _get_value(self) -> int: ...
-    def _is_zero(self) -> bool: ...
-
-@disjoint_base
-class Semaphore:
-    """A counter that is never below zero."""
-
-    def __new__(cls, value: int, maxvalue: int, block: Block | None = None) -> Self: ...
+    def _kind(self) -> int: ...
     @property
     def maxvalue(self) -> int: ...
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Takes one; waits for it, at most `timeout` seconds, if `block`."""
-    def release(self) -> None:
-        """Gives one back; ValueError if the value is as high as it may be."""
-    def __enter__(self) -> bool: ...
-    def __exit__(self, *args: object) -> None: ...
-    def locked(self) -> bool:
-        """Whether none is left."""
-    def get_value(self) -> int:
-        """The present value."""
     @property
     def block(self) -> Block: ...
-    @property
-    def _semlock(self) -> Self: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Takes it; waits for it, at most `timeout` seconds, if `block`. Whether it did."""
+    def release(self) -> None:
+        """Gives it back; an error if it is not taken."""
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *args: object) -> None: ...
+    def owner(self) -> int | None:
+        """The pid of the process that holds it; a semaphore does not know."""
+    def _is_mine(self) -> bool: ...
+    def _count(self) -> int: ...
     def _get_value(self) -> int: ...
     def _is_zero(self) -> bool: ...
+
+@disjoint_base
+class Guarded:
+    """What can be acquired, released, and be the subject of a `with` statement."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def _guard_with(self, lock: Any, semlock: SemLock | None = None) -> None:
+        """Names the lock, and what it is made of if it is one of ours."""
+    @property
+    def _lock(self) -> Any: ...
+    @property
+    def _semlock(self) -> Any: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Takes the lock; waits for it, at most `timeout` seconds, if `block`. Whether it did."""
+    def release(self) -> None:
+        """Gives the lock back; an error if it is not taken."""
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *args: object) -> Any: ...
+
+@disjoint_base
+class Shared(Guarded):
+    """A ctypes object in shared memory with a lock."""
+
+    def _share(self, obj: Any) -> None:
+        """Names the object."""
+    def _share_numbers(self, block: Block, format: str, size: int, len: int) -> None:
+        """Says that the object is `len` numbers of `size` bytes at the beginning of `block`."""
+    @property
+    def _obj(self) -> Any: ...
+    def get_obj(self) -> Any:
+        """The ctypes object, to be used without the lock."""
+    def get_lock(self) -> Any:
+        """The lock."""
+
+@disjoint_base
+class SharedArray(Shared):
+    """A ctypes array in shared memory with a lock."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
+    def __setitem__(self, index: Any, value: Any, /) -> None: ...
+
+def own_methods(class_: type[_T]) -> type[_T]:
+    """Gives a class of guarded objects methods of its own, which are faster than inherited ones."""
+
+def own_shared_methods(class_: type[_T]) -> type[_T]:
+    """Gives a class of shared objects methods of its own, which are faster than inherited ones."""
+
+def own_value(class_: type[_T]) -> type[_T]:
+    """Gives a class of shared numbers a property `value` of its own, not an inherited one."""
 
 @final
 class Condition:

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
+import operator
+import sys
+import weakref
 from collections.abc import Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.context import assert_spawning as assert_spawning
 from typing import TYPE_CHECKING, Any
 
 from . import _block, _engine, _stdlib
-from ._block import BufferWrapper
+from ._block import BufferWrapper, assert_shareable
 from .context import _default_context
+from .synchronize import guard
+
+if TYPE_CHECKING:
+    import numpy
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
 _original = _stdlib.sharedctypes
 
-Synchronized = _original.Synchronized
-SynchronizedArray = _original.SynchronizedArray
 SynchronizedBase = _original.SynchronizedBase
-SynchronizedString = _original.SynchronizedString
-class_cache = _original.class_cache
+class_cache: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 make_property = _original.make_property
 prop_cache = _original.prop_cache
 rebuild_ctype = _original.rebuild_ctype
 reduce_ctype = _original.reduce_ctype
-synchronized = _original.synchronized
 template = _original.template
 typecode_to_type = _original.typecode_to_type
+
+#: The types whose numbers the engine reads and writes itself. Subclasses may do so in other ways.
+_NUMBERS = frozenset((*typecode_to_type.values(), ctypes.c_bool)) - {ctypes.c_wchar}
 
 
 def _new_value(type_: Any) -> Any:
@@ -42,7 +49,19 @@ def _new_value(type_: Any) -> Any:
 
 
 def _type(typecode_or_type: Any) -> Any:
-    return typecode_to_type.get(typecode_or_type, typecode_or_type)
+    type_ = typecode_to_type.get(typecode_or_type, typecode_or_type)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None or not _is_dtype(numpy, type_):
+        return type_
+    try:
+        return numpy.ctypeslib.as_ctypes_type(type_)
+    except NotImplementedError:
+        raise TypeError(f"typecode_or_type: ctypes has no type for {type_!r}") from None
+
+
+def _is_dtype(numpy: Any, type_: Any) -> bool:
+    scalar = isinstance(type_, type) and issubclass(type_, numpy.generic)
+    return scalar or isinstance(type_, numpy.dtype)
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:
@@ -73,16 +92,52 @@ def Value(
 
 def Array(
     typecode_or_type: Any,
-    size_or_initializer: int | Sequence[Any],
+    size_or_initializer: Any = None,
     *,
     lock: Any = True,
     ctx: BaseContext | None = None,
+    shape: int | Sequence[int] | None = None,
 ) -> Any:
     """As :func:`RawArray`, with a lock around every access unless ``lock`` is False.
 
-    ``lock`` may be a lock to use.
+    ``lock`` may be a lock to use. With ``shape`` it is an array for NumPy, which is zero or has the
+    items of ``size_or_initializer``; ``numpy()`` and ``numpy.asarray`` give views of its memory.
     """
+    if shape is not None:
+        return _shaped_array(typecode_or_type, size_or_initializer, _checked(shape), lock, ctx)
+    if size_or_initializer is None:
+        raise TypeError("Array() missing 1 required positional argument: 'size_or_initializer'")
     return _locked(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
+
+
+def _checked(shape: Any) -> tuple[int, ...]:
+    try:
+        lengths = tuple(map(operator.index, (shape,) if hasattr(shape, "__index__") else shape))
+    except TypeError:
+        raise TypeError(f"shape: an int or a tuple of ints is needed, not {shape!r}") from None
+    if not lengths or min(lengths) < 0:
+        raise ValueError(f"shape: {lengths!r} is not the shape of an array")
+    return lengths
+
+
+def _shaped_array(
+    typecode_or_type: Any, items: Any, shape: tuple[int, ...], lock: Any, ctx: BaseContext | None
+) -> Any:
+    type_ = _type(typecode_or_type)
+    for length in reversed(shape):
+        type_ = type_ * length
+    array = _new_value(type_)
+    if items is not None:
+        if isinstance(items, int):
+            raise TypeError("size_or_initializer: with a shape it is the items, not a size")
+        view = _view(array)
+        view[...] = importlib.import_module("numpy").reshape(items, shape)
+    if lock is False:
+        return array
+    cls = SynchronizedArray if len(shape) == 1 else SynchronizedNDArray
+    if cls is SynchronizedArray:
+        return _locked(array, lock, ctx)
+    return cls(array, _lock(lock, ctx))
 
 
 def copy(obj: Any) -> Any:
@@ -90,6 +145,129 @@ def copy(obj: Any) -> Any:
     new = _new_value(type(obj))
     ctypes.pointer(new)[0] = obj
     return new
+
+
+def synchronized(obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> Any:
+    """``obj``, a ctypes object, with a lock: ``lock`` or one of its own."""
+    assert not isinstance(obj, SynchronizedBase), "object already synchronized"
+    ctx = ctx or _default_context.get_context()
+    if isinstance(obj, ctypes._SimpleCData):
+        return Synchronized(obj, lock, ctx)
+    if isinstance(obj, ctypes.Array):
+        if obj._type_ is ctypes.c_char:
+            return SynchronizedString(obj, lock, ctx)
+        return SynchronizedArray(obj, lock, ctx)
+    return _class_for(type(obj))(obj, lock, ctx)
+
+
+def _class_for(structure: Any) -> Any:
+    """The class for such a structure or union, with a property for each field."""
+    if structure not in class_cache:
+        properties = {field[0]: make_property(field[0]) for field in structure._fields_}
+        name = f"Synchronized{structure.__name__}"
+        cls = type(name, (_Synchronized, SynchronizedBase), properties)
+        class_cache[structure] = _engine.own_methods(_engine.own_shared_methods(cls))
+    return class_cache[structure]
+
+
+def _view(obj: Any) -> Any:
+    """A NumPy array in the memory of a ctypes object."""
+    import numpy
+
+    if isinstance(obj, ctypes.Array) and obj._type_ is ctypes.c_wchar:
+        # NumPy does not know the letter that ctypes has for it.
+        return numpy.ndarray(len(obj), f"U{ctypes.sizeof(ctypes.c_wchar) // 4}", obj)
+    return numpy.asarray(obj)
+
+
+class _Synchronized(_engine.Shared):
+    """What the engine and NumPy have to do with every shared object."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> None:
+        lock = lock or (ctx or _default_context.get_context()).RLock()
+        self._share(obj)
+        if not guard(self, lock):
+            vars(self).update(acquire=lock.acquire, release=lock.release)
+        self._share_numbers_of(obj)
+
+    def _share_numbers_of(self, obj: Any) -> None:
+        """Has the engine read and write plain numbers that lie in a block."""
+        length, kind = 1, type(obj)
+        if isinstance(obj, ctypes.Array):
+            length, kind = len(obj), obj._type_
+        plain = kind in _NUMBERS and type(obj) in (kind, kind * length)
+        wrapper = getattr(obj, "_wrapper", None)
+        if plain and type(wrapper) is BufferWrapper:
+            self._share_numbers(wrapper._block, kind._type_, ctypes.sizeof(kind), length)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert_shareable(self)
+        return synchronized, (self._obj, self._lock)
+
+    def numpy(self) -> numpy.ndarray[Any, Any]:
+        """A NumPy array in the same memory. The lock is up to the caller."""
+        return _view(self._obj)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the array's dimensions; of a single value none."""
+        lengths, type_ = [], type(self._obj)
+        while issubclass(type_, ctypes.Array):
+            lengths.append(type_._length_)
+            type_ = type_._type_
+        return tuple(lengths)
+
+    @property
+    def dtype(self) -> numpy.dtype[Any]:
+        """The type of the items, as NumPy names it."""
+        return self.numpy().dtype
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return self.numpy().__array_interface__
+
+
+@_engine.own_value
+@_engine.own_shared_methods
+@_engine.own_methods
+class Synchronized(_Synchronized, _original.Synchronized):
+    """A simple ctypes object in shared memory with a lock."""
+
+
+@_engine.own_shared_methods
+@_engine.own_methods
+class SynchronizedArray(_engine.SharedArray, _Synchronized, _original.SynchronizedArray):
+    """A ctypes array in shared memory with a lock."""
+
+
+@_engine.own_shared_methods
+@_engine.own_methods
+class SynchronizedString(SynchronizedArray, _original.SynchronizedString):
+    """A ctypes array of characters in shared memory with a lock."""
+
+
+@_engine.own_shared_methods
+@_engine.own_methods
+class SynchronizedNDArray(SynchronizedArray):
+    """An array with several dimensions, which is indexed as NumPy does.
+
+    What is indexed with an int for each dimension is read and written under the lock. A part of
+    the array is a view of it, whose lock is up to the caller.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert_shareable(self)
+        return type(self), (self._obj, self._lock)
+
+    def __getitem__(self, index: Any) -> Any:
+        view = self.numpy()
+        with self:
+            return view[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        view = self.numpy()
+        with self:
+            view[index] = value
 
 
 def _ctype_in_message(sink: _engine.Sink, obj: Any) -> Any:
@@ -104,7 +282,7 @@ def _ctype_in_message(sink: _engine.Sink, obj: Any) -> Any:
 
 
 def _synchronized_in_message(sink: _engine.Sink, obj: Any) -> tuple[Any, ...]:
-    return synchronized, (obj._obj, obj._lock)
+    return _original.synchronized, (obj._obj, obj._lock)
 
 
 _block.in_messages(reduce_ctype, _ctype_in_message)
@@ -115,11 +293,15 @@ def _locked(obj: Any, lock: Any, ctx: BaseContext | None) -> Any:
     if lock is False:
         return obj
     ctx = ctx or _default_context.get_context()
+    return synchronized(obj, _lock(lock, ctx), ctx=ctx)
+
+
+def _lock(lock: Any, ctx: BaseContext | None) -> Any:
     if lock in (True, None):
-        lock = ctx.RLock()
+        return (ctx or _default_context.get_context()).RLock()
     if not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
-    return synchronized(obj, lock, ctx=ctx)
+    return lock
 
 
 if not TYPE_CHECKING:

@@ -4,13 +4,18 @@
 mod arguments;
 mod by_value;
 mod connection;
+mod direct;
 mod error;
+mod guarded;
 mod heap;
 mod pickle;
+mod plain;
 mod pool;
 mod process;
 mod queues;
+mod ready;
 mod scalar;
+mod sharedctypes;
 mod sharing;
 mod synchronize;
 mod unchecked;
@@ -28,6 +33,8 @@ mod _engine {
     #[pymodule_export]
     use crate::connection::{poll, recv_bytes, send_bytes};
     #[pymodule_export]
+    use crate::guarded::{Guarded, own_methods};
+    #[pymodule_export]
     use crate::heap::Block;
     #[pymodule_export]
     use crate::pickle::Sink;
@@ -38,18 +45,22 @@ mod _engine {
     #[pymodule_export]
     use crate::queues::Queue;
     #[pymodule_export]
+    use crate::sharedctypes::{Shared, SharedArray, own_shared_methods, own_value};
+    #[pymodule_export]
     use crate::sharing::{
         is_pickling_message, received_block, received_fd, received_queue, send_block, send_fd,
         send_queue,
     };
     #[pymodule_export]
-    use crate::synchronize::{Condition, Event, Lock, RLock, Semaphore};
+    use crate::synchronize::{Condition, Event, SemLock};
     #[pymodule_export]
     use crate::worker::serve_pool;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("SEM_VALUE_MAX", crate::synchronize::SEM_VALUE_MAX)
+        crate::synchronize::add_constants(module)?;
+        crate::synchronize::set_up(module.py())?;
+        crate::guarded::set_up(module.py())
     }
 }

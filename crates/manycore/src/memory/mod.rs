@@ -1,11 +1,13 @@
 //! Memory that several processes share.
 
 mod block;
+mod cells;
 mod descriptor;
 mod heap;
 mod segment;
 
 pub use block::Block;
+pub use cells::{Cells, Width};
 pub use descriptor::Descriptor;
 pub(crate) use descriptor::{Mourner, WeakDescriptor};
 pub use segment::Segment;
