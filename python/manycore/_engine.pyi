@@ -29,8 +29,6 @@ __all__ = [
     "lifeline",
     "names_unknown",
     "own_methods",
-    "own_shared_methods",
-    "own_value",
     "poll",
     "received_block",
     "received_fd",
@@ -183,29 +181,24 @@ class SharedArray(Shared):
 def own_methods(class_: type[_T]) -> type[_T]:
     """Gives a class of guarded objects methods of its own, which are faster than inherited ones."""
 
-def own_shared_methods(class_: type[_T]) -> type[_T]:
-    """Gives a class of shared objects methods of its own, which are faster than inherited ones."""
+@disjoint_base
+class Condition(Guarded):
+    """A lock, and those who wait for a condition."""
 
-def own_value(class_: type[_T]) -> type[_T]:
-    """Gives a class of shared numbers a property `value` of its own, not an inherited one."""
-
-@final
-class Condition:
-    """Those who wait for a condition, counted."""
-
-    def __new__(cls, block: Block | None = None) -> Self: ...
-    def enter(self) -> None:
+    def _wait_in(self, block: Block | None = None) -> None:
+        """Nobody waits, or those in `block` do."""
+    def _enter(self) -> None:
         """Says that the caller, who holds the lock, is going to sleep."""
-    def sleep(self, timeout: float | None = None) -> bool:
+    def _sleep(self, timeout: float | None = None) -> bool:
         """Sleeps, without the lock, at most `timeout` seconds; whether it was notified."""
-    def leave(self, notified: bool) -> bool:
+    def _leave(self, notified: bool) -> bool:
         """Says, with the lock again, that the caller is awake; whether it had been notified."""
-    def notify(self, n: int) -> int:
+    def _wake(self, n: int) -> int:
         """Wakes at most `n` sleepers; how many."""
-    def waiters(self) -> int:
+    def _waiters(self) -> int:
         """How many have entered and not left."""
     @property
-    def block(self) -> Block: ...
+    def _block(self) -> Block: ...
 
 @disjoint_base
 class Event:

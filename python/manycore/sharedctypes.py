@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.context import assert_spawning as assert_spawning
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _block, _engine, _stdlib
 from ._block import BufferWrapper, assert_shareable
@@ -19,7 +19,11 @@ from .context import _default_context
 from .synchronize import guard
 
 if TYPE_CHECKING:
-    import numpy
+    from multiprocessing import sharedctypes as _stubs
+
+    import numpy as np
+
+    _T = TypeVar("_T")
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
@@ -92,7 +96,7 @@ def Value(
 
 def Array(
     typecode_or_type: Any,
-    size_or_initializer: Any = None,
+    size_or_initializer: Any = ...,
     *,
     lock: Any = True,
     ctx: BaseContext | None = None,
@@ -105,7 +109,7 @@ def Array(
     """
     if shape is not None:
         return _shaped_array(typecode_or_type, size_or_initializer, _checked(shape), lock, ctx)
-    if size_or_initializer is None:
+    if size_or_initializer is ...:
         raise TypeError("Array() missing 1 required positional argument: 'size_or_initializer'")
     return _locked(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 
@@ -127,7 +131,7 @@ def _shaped_array(
     for length in reversed(shape):
         type_ = type_ * length
     array = _new_value(type_)
-    if items is not None:
+    if items is not ...:
         if isinstance(items, int):
             raise TypeError("size_or_initializer: with a shape it is the items, not a size")
         view = _view(array)
@@ -165,90 +169,109 @@ def _class_for(structure: Any) -> Any:
     if structure not in class_cache:
         properties = {field[0]: make_property(field[0]) for field in structure._fields_}
         name = f"Synchronized{structure.__name__}"
-        cls = type(name, (_Synchronized, SynchronizedBase), properties)
-        class_cache[structure] = _engine.own_methods(_engine.own_shared_methods(cls))
+        class_cache[structure] = type(name, (_SynchronizedFields,), properties)
     return class_cache[structure]
 
 
 def _view(obj: Any) -> Any:
     """A NumPy array in the memory of a ctypes object."""
-    import numpy
-
+    numpy: Any = importlib.import_module("numpy")
     if isinstance(obj, ctypes.Array) and obj._type_ is ctypes.c_wchar:
         # NumPy does not know the letter that ctypes has for it.
-        return numpy.ndarray(len(obj), f"U{ctypes.sizeof(ctypes.c_wchar) // 4}", obj)
+        return numpy.ndarray(len(obj), "U1", obj)
     return numpy.asarray(obj)
 
 
-class _Synchronized(_engine.Shared):
-    """What the engine and NumPy have to do with every shared object."""
+class _ForNumPy:
+    """What NumPy has to do with every shared object."""
 
-    def __init__(self, obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> None:
-        lock = lock or (ctx or _default_context.get_context()).RLock()
-        self._share(obj)
-        if not guard(self, lock):
-            vars(self).update(acquire=lock.acquire, release=lock.release)
-        self._share_numbers_of(obj)
+    _obj: Any
 
-    def _share_numbers_of(self, obj: Any) -> None:
-        """Has the engine read and write plain numbers that lie in a block."""
-        length, kind = 1, type(obj)
-        if isinstance(obj, ctypes.Array):
-            length, kind = len(obj), obj._type_
-        plain = kind in _NUMBERS and type(obj) in (kind, kind * length)
-        wrapper = getattr(obj, "_wrapper", None)
-        if plain and type(wrapper) is BufferWrapper:
-            self._share_numbers(wrapper._block, kind._type_, ctypes.sizeof(kind), length)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        assert_shareable(self)
-        return synchronized, (self._obj, self._lock)
-
-    def numpy(self) -> numpy.ndarray[Any, Any]:
+    def numpy(self) -> np.ndarray[Any, Any]:
         """A NumPy array in the same memory. The lock is up to the caller."""
-        return _view(self._obj)
+        view: np.ndarray[Any, Any] = _view(self._obj)
+        return view
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The lengths of the array's dimensions; of a single value none."""
-        lengths, type_ = [], type(self._obj)
+        lengths: list[int] = []
+        type_: Any = type(self._obj)
         while issubclass(type_, ctypes.Array):
             lengths.append(type_._length_)
             type_ = type_._type_
         return tuple(lengths)
 
     @property
-    def dtype(self) -> numpy.dtype[Any]:
+    def dtype(self) -> np.dtype[Any]:
         """The type of the items, as NumPy names it."""
-        return self.numpy().dtype
+        dtype: np.dtype[Any] = self.numpy().dtype
+        return dtype
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
         return self.numpy().__array_interface__
 
 
-@_engine.own_value
-@_engine.own_shared_methods
+class _SynchronizedFields(_ForNumPy, SynchronizedBase):  # type: ignore[misc, valid-type]
+    """A structure or union. Its fields are the standard library's properties."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> None:
+        SynchronizedBase.__init__(self, obj, lock or _lock(True, ctx), ctx)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert_shareable(self)
+        return synchronized, (self._obj, self._lock)
+
+
+class _SynchronizedNumbers(_ForNumPy, _engine.Shared):
+    """What the engine knows of: who locks, and where plain numbers lie."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> None:
+        self._share(obj)
+        guard(self, lock or _lock(True, ctx))
+        length, kind = 1, type(obj)
+        if isinstance(obj, ctypes.Array):
+            length, kind = len(obj), obj._type_
+        is_plain = kind in _NUMBERS and type(obj) in (kind, kind * length)
+        wrapper = getattr(obj, "_wrapper", None)
+        if is_plain and type(wrapper) is BufferWrapper:
+            self._share_numbers(wrapper._block, kind._type_, ctypes.sizeof(kind), length)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert_shareable(self)
+        return synchronized, (self._obj, self._lock)
+
+
+if TYPE_CHECKING:
+    # What type checkers know of the standard library's classes, and what ours have besides.
+    class Synchronized(_ForNumPy, _stubs.Synchronized[_T]): ...
+
+    class SynchronizedArray(_ForNumPy, _stubs.SynchronizedArray[_T]): ...
+
+    class SynchronizedString(SynchronizedArray[bytes], _stubs.SynchronizedString): ...
+
+    _AnyArray = SynchronizedArray[Any]
+
+else:
+
+    @_engine.own_methods
+    class Synchronized(_SynchronizedNumbers, _original.Synchronized):
+        """A simple ctypes object in shared memory with a lock."""
+
+    @_engine.own_methods
+    class SynchronizedArray(_engine.SharedArray, _SynchronizedNumbers, _original.SynchronizedArray):
+        """A ctypes array in shared memory with a lock."""
+
+    @_engine.own_methods
+    class SynchronizedString(SynchronizedArray, _original.SynchronizedString):
+        """A ctypes array of characters in shared memory with a lock."""
+
+    _AnyArray = SynchronizedArray
+
+
 @_engine.own_methods
-class Synchronized(_Synchronized, _original.Synchronized):
-    """A simple ctypes object in shared memory with a lock."""
-
-
-@_engine.own_shared_methods
-@_engine.own_methods
-class SynchronizedArray(_engine.SharedArray, _Synchronized, _original.SynchronizedArray):
-    """A ctypes array in shared memory with a lock."""
-
-
-@_engine.own_shared_methods
-@_engine.own_methods
-class SynchronizedString(SynchronizedArray, _original.SynchronizedString):
-    """A ctypes array of characters in shared memory with a lock."""
-
-
-@_engine.own_shared_methods
-@_engine.own_methods
-class SynchronizedNDArray(SynchronizedArray):
+class SynchronizedNDArray(_AnyArray):
     """An array with several dimensions, which is indexed as NumPy does.
 
     What is indexed with an int for each dimension is read and written under the lock. A part of
@@ -257,7 +280,7 @@ class SynchronizedNDArray(SynchronizedArray):
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert_shareable(self)
-        return type(self), (self._obj, self._lock)
+        return type(self), (self._obj, self.get_lock())
 
     def __getitem__(self, index: Any) -> Any:
         view = self.numpy()

@@ -50,7 +50,8 @@ class SemLock(_engine.Guarded):
 
     def locked(self) -> bool:
         """Whether somebody holds it; of a semaphore, whether none is left."""
-        return self._semlock._is_zero()
+        semlock: _engine.SemLock = self._semlock
+        return semlock._is_zero()
 
 
 @_engine.own_methods
@@ -62,7 +63,8 @@ class Semaphore(SemLock):
 
     def get_value(self) -> int:
         """The present value."""
-        return self._semlock._get_value()
+        semlock: _engine.SemLock = self._semlock
+        return semlock._get_value()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={self.get_value()})>"
@@ -117,14 +119,13 @@ class RLock(SemLock):
 _PLAIN = frozenset((Lock, RLock, Semaphore, BoundedSemaphore))
 
 
-def guard(guarded: _engine.Guarded, lock: Any) -> bool:
-    """Has ``guarded`` be acquired and released with ``lock``, whoever made that.
-
-    Whether it does so by itself. If not, it needs the lock's own ``acquire`` and ``release``.
-    """
+def guard(guarded: _engine.Guarded, lock: Any) -> None:
+    """Has ``guarded`` be acquired and released with ``lock``, whoever made that."""
     plain = type(lock) in _PLAIN
     guarded._guard_with(lock, lock._semlock if plain else None)
-    return plain
+    if not plain:
+        # It may want other arguments.
+        vars(guarded).update(acquire=lock.acquire, release=lock.release)
 
 
 def _owner(lock: _engine.SemLock) -> str:
@@ -145,28 +146,26 @@ class _Count:
         self.get_value = get_value
 
 
-class Condition(_engine.Guarded):
+@_engine.own_methods
+class Condition(_engine.Condition):
     """A condition variable over a lock."""
 
     def __init__(self, lock: Any = None, *, ctx: BaseContext) -> None:
-        self._make(lock or ctx.RLock(), _engine.Condition())
+        self._make(lock or ctx.RLock())
 
-    def _make(self, lock: Any, waiters: _engine.Condition) -> None:
+    def _make(self, lock: Any, block: _engine.Block | None = None) -> None:
         guard(self, lock)
-        self._waiters = waiters
-        self.acquire = lock.acquire
-        self.release = lock.release
+        self._wait_in(block)
 
     def __getstate__(self) -> tuple[Any, _engine.Block]:
         assert_shareable(self)
-        return self._lock, self._waiters.block
+        return self._lock, self._block
 
     def __setstate__(self, state: tuple[Any, _engine.Block]) -> None:
-        lock, block = state
-        self._make(lock, _engine.Condition(block))
+        self._make(*state)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({self._lock}, {self._waiters.waiters()})>"
+        return f"<{type(self).__name__}({self._lock}, {self._waiters()})>"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Releases the lock, waits to be notified, and takes the lock again.
@@ -174,21 +173,21 @@ class Condition(_engine.Guarded):
         Returns False if ``timeout`` seconds have passed without a notification.
         """
         assert self._lock._semlock._is_mine(), "must acquire() condition before using wait()"
-        self._waiters.enter()
+        self._enter()
         depth = self._lock._semlock._count()
         for _ in range(depth):
             self._lock.release()
         notified = False
         try:
-            notified = self._waiters.sleep(timeout)
+            notified = self._sleep(timeout)
         except BaseException:
             self._retake(depth)
-            if self._waiters.leave(False):
+            if self._leave(False):
                 # We were told but will not act on it: let another one.
-                self._waiters.notify(1)
+                self._wake(1)
             raise
         self._retake(depth)
-        return self._waiters.leave(notified)
+        return self._leave(notified)
 
     def _retake(self, depth: int) -> None:
         for _ in range(depth):
@@ -197,7 +196,7 @@ class Condition(_engine.Guarded):
     def notify(self, n: int = 1) -> None:
         """Wakes at most ``n`` of those who wait."""
         assert self._lock._semlock._is_mine(), "lock is not owned"
-        self._waiters.notify(min(n, SEM_VALUE_MAX))
+        self._wake(min(n, SEM_VALUE_MAX))
 
     def notify_all(self) -> None:
         """Wakes all who wait."""
@@ -206,7 +205,7 @@ class Condition(_engine.Guarded):
     # The standard library counts in three semaphores, and its tests look into them.
     @property
     def _sleeping_count(self) -> _Count:
-        return _Count(self._waiters.waiters)
+        return _Count(self._waiters)
 
     @property
     def _woken_count(self) -> _Count:

@@ -112,6 +112,11 @@ impl<'a, 'py> Arguments<'a, 'py> {
         Self { values, names }
     }
 
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.values.is_empty()
+    }
+
     /// All of them, if none is given by its name.
     #[inline]
     pub(crate) fn positional(
@@ -193,7 +198,9 @@ pub(crate) fn add_property<P: Property>(class: &Bound<'_, PyType>) -> PyResult<(
 }
 
 /// The class as the interpreter has it; TypeError unless its objects are `T`s.
-fn class_of<T: PyTypeInfo>(class: &Bound<'_, PyType>) -> PyResult<*mut ffi::PyTypeObject> {
+pub(crate) fn class_of<T: PyTypeInfo>(
+    class: &Bound<'_, PyType>,
+) -> PyResult<*mut ffi::PyTypeObject> {
     if !class.is_subclass_of::<T>()? {
         let wanted = class.py().get_type::<T>();
         return Err(PyTypeError::new_err(format!("{class} is no subclass of {wanted}")));
@@ -219,7 +226,11 @@ fn set(class: &Bound<'_, PyType>, name: &str, descriptor: *mut ffi::PyObject) ->
 
 /// The documentation, with the signature in the place where the interpreter looks for it.
 fn doc(ordinary: &Bound<'_, PyAny>, name: &str) -> PyResult<String> {
-    let signature: Option<String> = ordinary.getattr("__text_signature__")?.extract()?;
+    let signature = match ordinary.getattr_opt("__text_signature__")? {
+        Some(signature) => signature.extract::<Option<String>>()?,
+        // A function in Python has it elsewhere; so far there are only ones without arguments.
+        None => Some("($self)".to_owned()),
+    };
     let text: Option<String> = ordinary.getattr("__doc__")?.extract()?;
     let (signature, text) = (signature.unwrap_or_default(), text.unwrap_or_default());
     Ok(format!("{name}{signature}\n--\n\n{text}"))

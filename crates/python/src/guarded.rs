@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 
-use crate::direct::{self, Answer, Arguments, Method, ORDINARY, ordinary};
+use crate::direct::{Answer, Arguments, Method, ORDINARY, ordinary};
 use crate::ready::{self, Ready};
 use crate::synchronize::{self, SemLock};
 
@@ -32,8 +32,7 @@ impl Guarded {
     }
 
     fn guard(&self) -> PyResult<&Guard> {
-        let missing = || PyRuntimeError::new_err("__init__() has not been called");
-        self.guard.get().ok_or_else(missing)
+        self.guard.get().ok_or_else(not_initialised)
     }
 
     #[inline]
@@ -50,13 +49,7 @@ impl Guarded {
     /// Runs `f` with the lock taken. None if that needs to wait, or if the lock is not ours.
     #[inline]
     pub(crate) fn with_lock<T>(&self, f: impl FnOnce() -> T) -> PyResult<Option<T>> {
-        let Some(lock) = self.semlock() else { return Ok(None) };
-        if !matches!(lock.try_acquire(), Ok(true)) {
-            return Ok(None);
-        }
-        let result = f();
-        lock.free()?;
-        Ok(Some(result))
+        self.semlock().map_or(Ok(None), |lock| lock.try_with(f))
     }
 }
 
@@ -72,8 +65,7 @@ impl Guarded {
     #[pyo3(signature = (lock, semlock = None))]
     fn _guard_with(&self, lock: Py<PyAny>, semlock: Option<Py<SemLock>>) -> PyResult<()> {
         let guard = Guard { lock, semlock, enter: OnceLock::new(), exit: OnceLock::new() };
-        let twice = |_| PyRuntimeError::new_err("__init__() was called twice");
-        self.guard.set(guard).map_err(twice)
+        self.guard.set(guard).map_err(|_| initialised_twice())
     }
 
     #[getter]
@@ -172,7 +164,8 @@ fn bind<'py>(
     Ok(place.get_or_init(|| method.unbind()).bind(py).clone())
 }
 
-struct Acquire;
+/// The twin of `acquire`.
+pub(crate) struct Acquire;
 
 impl Method for Acquire {
     type Of = Guarded;
@@ -187,7 +180,8 @@ impl Method for Acquire {
     }
 }
 
-struct Release;
+/// The twin of `release`.
+pub(crate) struct Release;
 
 impl Method for Release {
     type Of = Guarded;
@@ -202,17 +196,22 @@ impl Method for Release {
     }
 }
 
-/// Gives a class of guarded objects methods of its own, which are faster than inherited ones.
-#[pyfunction]
-pub(crate) fn own_methods<'py>(class_: Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
-    direct::add_method::<Acquire>(&class_)?;
-    direct::add_method::<Release>(&class_)?;
-    Ok(class_)
+#[cold]
+pub(crate) fn not_initialised() -> PyErr {
+    PyRuntimeError::new_err("__init__() has not been called")
+}
+
+#[cold]
+pub(crate) fn initialised_twice() -> PyErr {
+    PyRuntimeError::new_err("__init__() was called twice")
 }
 
 /// Has `with` statements find what is ready.
 pub(crate) fn set_up(py: Python<'_>) -> PyResult<()> {
-    let class = PyType::new::<Guarded>(py);
-    ready::make_ready::<Enter>(&class)?;
-    ready::make_ready::<Exit>(&class)
+    make_all_ready(&PyType::new::<Guarded>(py))
+}
+
+pub(crate) fn make_all_ready(class: &Bound<'_, PyType>) -> PyResult<()> {
+    ready::make_ready::<Enter>(class)?;
+    ready::make_ready::<Exit>(class)
 }

@@ -33,7 +33,7 @@ mod _engine {
     #[pymodule_export]
     use crate::connection::{poll, recv_bytes, send_bytes};
     #[pymodule_export]
-    use crate::guarded::{Guarded, own_methods};
+    use crate::guarded::Guarded;
     #[pymodule_export]
     use crate::heap::Block;
     #[pymodule_export]
@@ -45,7 +45,7 @@ mod _engine {
     #[pymodule_export]
     use crate::queues::Queue;
     #[pymodule_export]
-    use crate::sharedctypes::{Shared, SharedArray, own_shared_methods, own_value};
+    use crate::sharedctypes::{Shared, SharedArray, own_methods};
     #[pymodule_export]
     use crate::sharing::{
         is_pickling_message, received_block, received_fd, received_queue, send_block, send_fd,

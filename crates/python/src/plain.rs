@@ -33,11 +33,21 @@ pub(crate) fn truth(py: Python<'_>, truth: bool) -> Bound<'_, PyAny> {
 #[inline]
 pub(crate) fn int(py: Python<'_>, value: i64) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: a new reference, or null with an error.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromLongLong(value)) }
+    unsafe {
+        // The interpreter has a shorter way for those that fit.
+        let int = match value.try_into() {
+            Ok(value) => ffi::PyLong_FromLong(value),
+            Err(_) => ffi::PyLong_FromLongLong(value),
+        };
+        Bound::from_owned_ptr_or_err(py, int)
+    }
 }
 
 #[inline]
 pub(crate) fn unsigned(py: Python<'_>, value: u64) -> PyResult<Bound<'_, PyAny>> {
+    if let Ok(value) = value.try_into() {
+        return int(py, value);
+    }
     // SAFETY: as in `int`.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromUnsignedLongLong(value)) }
 }

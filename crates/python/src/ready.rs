@@ -12,7 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::direct::Shareable;
+use crate::direct::{Shareable, class_of};
 
 /// A method that objects have ready.
 pub(crate) trait Ready: 'static {
@@ -32,12 +32,16 @@ struct Descriptor {
     head: ffi::PyObject,
     /// What the class itself has by the method's name.
     ordinary: *mut ffi::PyObject,
+    /// The class.
+    class: *mut ffi::PyTypeObject,
 }
 
-/// Puts a descriptor in the place of a method of `class`.
+/// Puts a descriptor in the place of a method that `class` has or inherits. A class with one of its
+/// own has its objects told apart by a glance.
 pub(crate) fn make_ready<R: Ready>(class: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
     let ordinary = class.getattr(R::NAME)?;
+    class_of::<R::Of>(class)?;
     let get: ffi::descrgetfunc = get::<R>;
     let mut slots = [
         ffi::PyType_Slot { slot: ffi::Py_tp_descr_get, pfunc: get as *mut c_void },
@@ -56,8 +60,10 @@ pub(crate) fn make_ready<R: Ready>(class: &Bound<'_, PyType>) -> PyResult<()> {
         let kind = Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&raw mut spec))?;
         let made = ffi::PyType_GenericAlloc(kind.as_ptr().cast(), 0);
         let made = Bound::from_owned_ptr_or_err(py, made)?;
-        // It stays as long as the class, which is for ever.
-        (*made.as_ptr().cast::<Descriptor>()).ordinary = ordinary.into_ptr();
+        // Both stay for ever.
+        let place = made.as_ptr().cast::<Descriptor>();
+        (*place).ordinary = ordinary.into_ptr();
+        (*place).class = class.clone().into_ptr().cast();
         made
     };
     class.setattr(R::NAME, descriptor)
@@ -69,20 +75,24 @@ unsafe extern "C" fn get<R: Ready>(
     _class: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter is attached, and gives a descriptor of the type that has this slot,
-    // and an object or, for the class itself, null.
+    // and an object or, for the class itself, null. Objects of the descriptor's class are `R::Of`s.
     unsafe {
         let py = Python::assume_attached();
+        let descriptor = descriptor.cast::<Descriptor>();
         let Some(object) = Borrowed::from_ptr_or_opt(py, object) else {
-            let ordinary = (*descriptor.cast::<Descriptor>()).ordinary;
-            return Borrowed::from_ptr(py, ordinary).to_owned().into_ptr();
+            return Borrowed::from_ptr(py, (*descriptor).ordinary).to_owned().into_ptr();
         };
-        match object.cast::<R::Of>().ok().and_then(|this| R::find(this.get()).map(|m| m.clone_ref(py))) {
-            Some(method) => method.into_ptr(),
+        if ffi::PyObject_TypeCheck(object.as_ptr(), (*descriptor).class) == 0 {
+            return make::<R>(&object);
+        }
+        match R::find(object.cast_unchecked::<R::Of>().get()) {
+            Some(method) => method.clone_ref(py).into_ptr(),
             None => make::<R>(&object),
         }
     }
 }
 
+/// Binds the method for the first time, or refuses an object that has none.
 #[cold]
 fn make<R: Ready>(object: &Bound<'_, PyAny>) -> *mut ffi::PyObject {
     Python::attach(|py| {

@@ -7,16 +7,17 @@
 use std::sync::OnceLock;
 
 use manycore::memory::{Cells, Width};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PySuper, PyTuple, PyType};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 
 use crate::direct::{self, Answer, Arguments, Method, ORDINARY, Otherwise, Property, ordinary};
 use crate::error::EngineError;
-use crate::guarded::Guarded;
+use crate::guarded::{self, Guarded, initialised_twice, not_initialised};
 use crate::heap::Block;
 use crate::plain;
+use crate::synchronize::GetValue;
 
 /// What the bits of a number mean.
 #[derive(Clone, Copy)]
@@ -122,7 +123,7 @@ impl Shared {
     }
 
     fn obj(&self) -> PyResult<&Py<PyAny>> {
-        self.obj.get().ok_or_else(|| PyRuntimeError::new_err("__init__() has not been called"))
+        self.obj.get().ok_or_else(not_initialised)
     }
 }
 
@@ -165,14 +166,13 @@ impl Shared {
 
     /// Names the object.
     fn _share(&self, obj: Py<PyAny>) -> PyResult<()> {
-        self.obj.set(obj).map_err(|_| PyRuntimeError::new_err("__init__() was called twice"))
+        self.obj.set(obj).map_err(|_| initialised_twice())
     }
 
     /// Says that the object is `len` numbers of `size` bytes at the beginning of `block`.
     fn _share_numbers(&self, block: &Block, format: char, size: usize, len: usize) -> PyResult<()> {
         let numbers = Numbers::new(block, format, size, len)?;
-        let twice = |_| PyRuntimeError::new_err("__init__() was called twice");
-        self.numbers.set(numbers).map_err(twice)
+        self.numbers.set(numbers).map_err(|_| initialised_twice())
     }
 
     #[getter]
@@ -297,17 +297,97 @@ impl Property for Value {
     }
 }
 
-/// Gives a class of shared objects methods of its own, which are faster than inherited ones.
-#[pyfunction]
-pub(crate) fn own_shared_methods<'py>(class_: Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
-    direct::add_method::<GetLock>(&class_)?;
-    direct::add_method::<GetObj>(&class_)?;
-    Ok(class_)
+/// The twin of the `value` of an array of characters: those before the first zero.
+pub(crate) struct Text;
+
+impl Property for Text {
+    type Of = Shared;
+    const NAME: &'static str = "value";
+    ordinary!();
+
+    #[inline]
+    fn get<'py>(this: Borrowed<'_, 'py, Shared>) -> Answer<'py> {
+        let bytes = all_bytes(this)?;
+        let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        Ok(PyBytes::new(this.py(), text).into_any())
+    }
+
+    #[inline]
+    fn set(
+        this: Borrowed<'_, '_, Shared>,
+        value: Borrowed<'_, '_, PyAny>,
+    ) -> Result<(), Otherwise> {
+        let text = value.cast_exact::<PyBytes>().map_err(|_| ORDINARY)?;
+        let text = text.as_bytes();
+        let cells = &characters(this)?.cells;
+        // As ctypes does: a zero behind it where there is room for one.
+        let zero = if text.len() < cells.len() { &[0][..] } else { &[] };
+        let done = this.as_super().get().with_lock(|| cells.set_bytes(&[text, zero]))?;
+        done.flatten().ok_or(ORDINARY)
+    }
 }
 
-/// Gives a class of shared numbers a property `value` of its own, in place of an inherited one.
+/// The twin of the `raw` of an array of characters: all of them.
+pub(crate) struct Raw;
+
+impl Property for Raw {
+    type Of = Shared;
+    const NAME: &'static str = "raw";
+    ordinary!();
+
+    #[inline]
+    fn get<'py>(this: Borrowed<'_, 'py, Shared>) -> Answer<'py> {
+        Ok(PyBytes::new(this.py(), &all_bytes(this)?).into_any())
+    }
+
+    #[inline]
+    fn set(
+        this: Borrowed<'_, '_, Shared>,
+        value: Borrowed<'_, '_, PyAny>,
+    ) -> Result<(), Otherwise> {
+        let bytes = value.cast_exact::<PyBytes>().map_err(|_| ORDINARY)?;
+        let cells = &characters(this)?.cells;
+        let done = this.as_super().get().with_lock(|| cells.set_bytes(&[bytes.as_bytes()]))?;
+        done.flatten().ok_or(ORDINARY)
+    }
+}
+
+/// Longer texts are not copied twice.
+const LONG: usize = 4096;
+
+fn characters<'a>(this: Borrowed<'a, '_, Shared>) -> Result<&'a Numbers, Otherwise> {
+    let numbers = this.get().numbers.get().ok_or(ORDINARY)?;
+    let are_few = matches!(numbers.meaning, Meaning::Char) && numbers.cells.len() <= LONG;
+    are_few.then_some(numbers).ok_or(ORDINARY)
+}
+
+fn all_bytes(this: Borrowed<'_, '_, Shared>) -> Result<Vec<u8>, Otherwise> {
+    let cells = &characters(this)?.cells;
+    let mut bytes = vec![0; cells.len()];
+    this.as_super().get().with_lock(|| cells.copy_bytes(&mut bytes))?.flatten().ok_or(ORDINARY)?;
+    Ok(bytes)
+}
+
+/// Gives a class of guarded objects methods of its own, which are faster than inherited ones.
 #[pyfunction]
-pub(crate) fn own_value<'py>(class_: Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
-    direct::add_property::<Value>(&class_)?;
+pub(crate) fn own_methods<'py>(class_: Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
+    guarded::make_all_ready(&class_)?;
+    direct::add_method::<guarded::Acquire>(&class_)?;
+    direct::add_method::<guarded::Release>(&class_)?;
+    if class_.hasattr(GetValue::NAME)? {
+        direct::add_method::<GetValue>(&class_)?;
+    }
+    if class_.is_subclass_of::<Shared>()? {
+        direct::add_method::<GetLock>(&class_)?;
+        direct::add_method::<GetObj>(&class_)?;
+    }
+    match (class_.hasattr(Value::NAME)?, class_.is_subclass_of::<SharedArray>()?) {
+        (true, false) => direct::add_property::<Value>(&class_)?,
+        (true, true) => {
+            direct::add_property::<Text>(&class_)?;
+            direct::add_property::<Raw>(&class_)?;
+        }
+        (false, _) => {}
+    }
     Ok(class_)
 }

@@ -3,18 +3,20 @@
 //! Calls that need not wait keep the GIL: they are shorter than giving it up.
 
 use std::process;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use manycore::{memory, sync};
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{Borrowed, intern};
 
 use crate::arguments::{CInt, Truth};
 use crate::direct::{self, Answer, Arguments, Method, ORDINARY, ordinary};
 use crate::error::{EngineError, deadline, wait, wait_for};
+use crate::guarded::{Guarded, initialised_twice, not_initialised};
 use crate::heap::Block;
 use crate::plain;
 
@@ -46,7 +48,7 @@ pub(crate) struct SemLock {
 
 impl SemLock {
     /// Takes it if it is free. Whether it did.
-    #[inline]
+    #[inline(always)] // the hottest of all: its result is to be looked at in registers
     pub(crate) fn try_acquire(&self) -> manycore::Result<bool> {
         match &self.inner {
             Inner::Mutex { mutex, thread } => {
@@ -59,6 +61,20 @@ impl SemLock {
             Inner::Recursive(mutex) => mutex.try_lock(),
             Inner::Semaphore(semaphore) => semaphore.try_acquire(),
         }
+    }
+
+    /// Runs `f`, which neither waits nor panics, while it is taken. None if that has to be waited for.
+    #[inline]
+    pub(crate) fn try_with<T>(&self, f: impl FnOnce() -> T) -> PyResult<Option<T>> {
+        if let Inner::Recursive(mutex) = &self.inner {
+            return Ok(mutex.try_with(f));
+        }
+        if !matches!(self.try_acquire(), Ok(true)) {
+            return Ok(None);
+        }
+        let result = f();
+        self.free()?;
+        Ok(Some(result))
     }
 
     fn wait(&self, deadline: Option<Instant>) -> manycore::Result<()> {
@@ -74,7 +90,7 @@ impl SemLock {
     }
 
     /// Gives it back.
-    #[inline]
+    #[inline(always)] // as `try_acquire`
     pub(crate) fn free(&self) -> PyResult<()> {
         let freed = match &self.inner {
             Inner::Mutex { mutex, .. } => mutex.unlock(),
@@ -258,7 +274,7 @@ pub(crate) fn try_acquire<'py>(
     lock: &SemLock,
     arguments: Arguments<'_, 'py>,
 ) -> Answer<'py> {
-    let waits = waits(py, arguments).ok_or(ORDINARY)?;
+    let waits = arguments.is_empty() || waits(py, arguments).ok_or(ORDINARY)?;
     match lock.try_acquire() {
         Ok(taken) if taken || !waits => Ok(plain::truth(py, taken)),
         // The ordinary method has the same error, or waits.
@@ -316,8 +332,11 @@ impl Method for Enter {
     ordinary!();
 
     #[inline]
-    fn call<'py>(this: Borrowed<'_, 'py, SemLock>, arguments: Arguments<'_, 'py>) -> Answer<'py> {
-        try_acquire(this.py(), this.get(), arguments)
+    fn call<'py>(this: Borrowed<'_, 'py, SemLock>, _: Arguments<'_, 'py>) -> Answer<'py> {
+        match this.get().try_acquire() {
+            Ok(true) => Ok(plain::truth(this.py(), true)),
+            Ok(false) | Err(_) => Err(ORDINARY),
+        }
     }
 }
 
@@ -337,6 +356,22 @@ impl Method for Exit {
     }
 }
 
+/// The twin of a semaphore's `get_value`.
+pub(crate) struct GetValue;
+
+impl Method for GetValue {
+    type Of = Guarded;
+    const NAME: &'static str = "get_value";
+    const NO_ARGUMENTS: bool = true;
+    ordinary!();
+
+    #[inline]
+    fn call<'py>(this: Borrowed<'_, 'py, Guarded>, _: Arguments<'_, 'py>) -> Answer<'py> {
+        let lock = this.get().semlock().ok_or(ORDINARY)?;
+        Ok(plain::int(this.py(), lock.value().into())?)
+    }
+}
+
 pub(crate) fn add_constants(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SEM_VALUE_MAX", SEM_VALUE_MAX)?;
     module.add("RECURSIVE_MUTEX", RECURSIVE_MUTEX)?;
@@ -353,56 +388,70 @@ pub(crate) fn set_up(py: Python<'_>) -> PyResult<()> {
     direct::add_method::<Exit>(&class)
 }
 
-/// Those who wait for a condition, counted.
-#[pyclass(frozen, module = "manycore._engine")]
+/// A lock, and those who wait for a condition.
+#[pyclass(frozen, subclass, extends = Guarded, module = "manycore._engine")]
 pub(crate) struct Condition {
-    inner: sync::Condition,
+    waiters: OnceLock<sync::Condition>,
+}
+
+impl Condition {
+    fn waiters(&self) -> PyResult<&sync::Condition> {
+        self.waiters.get().ok_or_else(not_initialised)
+    }
 }
 
 #[pymethods]
 impl Condition {
     #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Guarded::unbound()).add_subclass(Self { waiters: OnceLock::new() })
+    }
+
+    /// Nobody waits, or those in `block` do.
     #[pyo3(signature = (block = None))]
-    fn new(block: Option<&Bound<'_, Block>>) -> PyResult<Self> {
-        let inner = match block {
-            None => sync::Condition::new(),
-            Some(block) => sync::Condition::from_block(block.get().inner.clone()),
-        };
-        Ok(Self { inner: inner.map_err(EngineError)? })
+    fn _wait_in(&self, block: Option<&Bound<'_, Block>>) -> PyResult<()> {
+        let block = block.map(|block| block.get().inner.clone());
+        let waiters = new_or(block, sync::Condition::new, sync::Condition::from_block);
+        self.waiters.set(waiters.map_err(EngineError)?).map_err(|_| initialised_twice())
     }
 
     /// Says that the caller, who holds the lock, is going to sleep.
-    fn enter(&self) -> PyResult<()> {
-        Ok(self.inner.enter().map_err(EngineError)?)
+    fn _enter(&self) -> PyResult<()> {
+        Ok(self.waiters()?.enter().map_err(EngineError)?)
     }
 
     /// Sleeps, without the lock, at most `timeout` seconds; whether there was a notification.
     #[pyo3(signature = (timeout = None))]
-    fn sleep(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn _sleep(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let waiters = self.waiters()?;
         let notified = wait_for(py, deadline(timeout)?, |deadline| {
-            Ok(self.inner.sleep(deadline)?.then_some(()))
+            Ok(waiters.sleep(deadline)?.then_some(()))
         })?;
         Ok(notified.is_some())
     }
 
     /// Says, with the lock again, that the caller is awake; whether it had been notified.
-    fn leave(&self, notified: bool) -> bool {
-        self.inner.leave(notified)
+    fn _leave(&self, notified: bool) -> PyResult<bool> {
+        Ok(self.waiters()?.leave(notified))
     }
 
     /// Wakes at most `n` sleepers; how many.
-    fn notify(&self, n: u32) -> u32 {
-        self.inner.notify(n)
+    fn _wake(&self, n: u32) -> PyResult<u32> {
+        Ok(self.waiters()?.notify(n))
     }
 
     /// How many have entered and not left.
-    fn waiters(&self) -> usize {
-        self.inner.waiters()
+    fn _waiters(&self) -> PyResult<usize> {
+        Ok(self.waiters()?.waiters())
     }
 
     #[getter]
-    fn block(&self) -> Block {
-        Block { inner: self.inner.block().clone() }
+    fn _block(&self) -> PyResult<Block> {
+        Ok(Block { inner: self.waiters()?.block().clone() })
     }
 }
 

@@ -94,6 +94,26 @@ impl Cells {
         Some(())
     }
 
+    /// Copies the first numbers, which have one byte, into `bytes`; `None` if they are not so many.
+    pub fn copy_bytes(&self, bytes: &mut [u8]) -> Option<()> {
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = self.get(index)? as u8;
+        }
+        Some(())
+    }
+
+    /// Sets the first numbers, which have one byte, to all pieces one after the other; `None`, and
+    /// nothing is set, if they are not so many.
+    pub fn set_bytes(&self, pieces: &[&[u8]]) -> Option<()> {
+        if pieces.iter().map(|piece| piece.len()).sum::<usize>() > self.len {
+            return None;
+        }
+        for (index, &byte) in pieces.iter().copied().flatten().enumerate() {
+            self.set(index, byte.into())?;
+        }
+        Some(())
+    }
+
     #[inline]
     fn place(&self, index: usize) -> Option<*mut u8> {
         let offset = index.wrapping_mul(self.width as usize);
@@ -123,6 +143,18 @@ mod tests {
         assert_eq!((cells.get(8), cells.set(8, 1)), (None, None));
         assert_eq!((cells.get(usize::MAX), cells.set(1 << 61, 1)), (None, None));
         assert_eq!(cells.len(), 8);
+    }
+
+    #[test]
+    fn bytes_go_in_and_out() {
+        let cells = Cells::new(Block::new(4).unwrap(), Width::One, 4).unwrap();
+        assert_eq!(cells.set_bytes(&[b"abc", b"d"]), Some(()));
+        assert_eq!(cells.set_bytes(&[b"abc", b"de"]), None);
+        assert_eq!(cells.set_bytes(&[b"x"]), Some(()));
+        let mut bytes = [0; 4];
+        assert_eq!(cells.copy_bytes(&mut bytes), Some(()));
+        assert_eq!(&bytes, b"xbcd");
+        assert_eq!(cells.copy_bytes(&mut [0; 5]), None);
     }
 
     #[test]
