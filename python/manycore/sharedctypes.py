@@ -33,13 +33,53 @@ SynchronizedBase = _original.SynchronizedBase
 class_cache: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 make_property = _original.make_property
 prop_cache = _original.prop_cache
-rebuild_ctype = _original.rebuild_ctype
 reduce_ctype = _original.reduce_ctype
 template = _original.template
 typecode_to_type = _original.typecode_to_type
 
 #: The types whose numbers the engine reads and writes itself. Subclasses may do so in other ways.
 _NUMBERS = frozenset((*typecode_to_type.values(), ctypes.c_bool)) - {ctypes.c_wchar}
+
+
+def rebuild_ctype(type_: Any, wrapper: Any, length: int | None) -> Any:
+    """A ctypes object in the memory of ``wrapper``."""
+    obj = _original.rebuild_ctype(type_, wrapper, length)
+    if len(_lengths(type(obj))) > 1:
+        _stdlib.reduction.ForkingPickler.register(type(obj), _reduce_nested)
+    return obj
+
+
+def _lengths(type_: Any) -> tuple[int, ...]:
+    """How long the arrays in an array of arrays are."""
+    lengths = []
+    while issubclass(type_, ctypes.Array):
+        lengths.append(type_._length_)
+        type_ = type_._type_
+    return tuple(lengths)
+
+
+def _innermost(type_: Any) -> Any:
+    """What the innermost of them are arrays of."""
+    while issubclass(type_, ctypes.Array):
+        type_ = type_._type_
+    return type_
+
+
+def _array_type(type_: Any, lengths: Sequence[int]) -> Any:
+    """Arrays of arrays of a type."""
+    for length in reversed(lengths):
+        type_ = type_ * length
+    return type_
+
+
+def _reduce_nested(obj: Any) -> tuple[Any, ...]:
+    assert_shareable(obj)
+    # The types of the arrays have no name that pickle could find.
+    return _rebuild_nested, (_innermost(type(obj)), _lengths(type(obj)), obj._wrapper)
+
+
+def _rebuild_nested(type_: Any, lengths: tuple[int, ...], wrapper: Any) -> Any:
+    return rebuild_ctype(_array_type(type_, lengths), wrapper, None)
 
 
 def _new_value(type_: Any) -> Any:
@@ -127,21 +167,25 @@ def _checked(shape: Any) -> tuple[int, ...]:
 def _shaped_array(
     typecode_or_type: Any, items: Any, shape: tuple[int, ...], lock: Any, ctx: BaseContext | None
 ) -> Any:
-    type_ = _type(typecode_or_type)
-    for length in reversed(shape):
-        type_ = type_ * length
-    array = _new_value(type_)
+    array = _new_value(_array_type(_type(typecode_or_type), shape))
     if items is not ...:
         if isinstance(items, int):
             raise TypeError("size_or_initializer: with a shape it is the items, not a size")
-        view = _view(array)
-        view[...] = importlib.import_module("numpy").reshape(items, shape)
+        _view(array)[...] = _reshaped(items, shape)
     if lock is False:
         return array
     cls = SynchronizedArray if len(shape) == 1 else SynchronizedNDArray
     if cls is SynchronizedArray:
         return _locked(array, lock, ctx)
     return cls(array, _lock(lock, ctx))
+
+
+def _reshaped(items: Any, shape: tuple[int, ...]) -> Any:
+    numpy: Any = importlib.import_module("numpy")
+    try:
+        return numpy.reshape(items, shape)
+    except ValueError as error:
+        raise ValueError(f"size_or_initializer: {error}") from None
 
 
 def copy(obj: Any) -> Any:
@@ -176,10 +220,10 @@ def _class_for(structure: Any) -> Any:
 def _view(obj: Any) -> Any:
     """A NumPy array in the memory of a ctypes object."""
     numpy: Any = importlib.import_module("numpy")
-    if isinstance(obj, ctypes.Array) and obj._type_ is ctypes.c_wchar:
-        # NumPy does not know the letter that ctypes has for it.
-        return numpy.ndarray(len(obj), "U1", obj)
-    return numpy.asarray(obj)
+    type_ = _innermost(type(obj))
+    # NumPy does not know the character, which has as many bytes as one of its own.
+    dtype = numpy.dtype("U1" if type_ is ctypes.c_wchar else type_)
+    return numpy.ndarray(_lengths(type(obj)), dtype, obj)
 
 
 class _ForNumPy:
@@ -195,12 +239,7 @@ class _ForNumPy:
     @property
     def shape(self) -> tuple[int, ...]:
         """The lengths of the array's dimensions; of a single value none."""
-        lengths: list[int] = []
-        type_: Any = type(self._obj)
-        while issubclass(type_, ctypes.Array):
-            lengths.append(type_._length_)
-            type_ = type_._type_
-        return tuple(lengths)
+        return _lengths(type(self._obj))
 
     @property
     def dtype(self) -> np.dtype[Any]:

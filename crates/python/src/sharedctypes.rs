@@ -238,6 +238,10 @@ impl SharedArray {
             next(slf)?.call_method1(name, (index, value)).map(drop)
         })
     }
+
+    fn __delitem__(slf: &Bound<'_, Self>, index: &Bound<'_, PyAny>) -> PyResult<()> {
+        next(slf)?.call_method1(intern!(slf.py(), "__delitem__"), (index,)).map(drop)
+    }
 }
 
 /// The array as the next class in the order of its bases has it.
