@@ -128,8 +128,8 @@ def test_pickles_only_while_spawning():
 NUMBERS = sorted(set(sharedctypes.typecode_to_type) - set("cu"))
 #: What a number may be set to: plain, beyond its range, and what ctypes refuses.
 VALUES = [
-    0, 1, -1, 127, 128, 255, 256, -129, 2**31, 2**32 + 5, 2**63, 2**64 - 1, 2**64, -(2**70), 10**400,
-    True, 1.5, -0.0, 1e300, float("inf"), "x", b"x", b"xy", None, [], 1j, ctypes.c_int(3),
+    0, 1, -1, 127, 128, 255, 256, -129, 2**31, 2**32 + 5, 2**63, 2**64 - 1, 2**64, -(2**70),
+    10**400, True, 1.5, -0.0, 1e300, float("inf"), "x", b"x", b"xy", None, [], 1j, ctypes.c_int(3),
 ]  # fmt: skip
 
 
@@ -193,7 +193,8 @@ def test_items_are_those_of_ctypes(typecode):
 
 INDICES = [
     0, 3, -1, -4, 4, -5, 2**70, -(2**70), True, Index(2), Odd(1), 1.0, "x", None, (1, 2), ...,
-    slice(None), slice(1, 3), slice(None, None, -1), slice(-3, None, 2), slice(5, 9), slice(Index(1)),
+    slice(None), slice(1, 3), slice(None, None, -1), slice(-3, None, 2), slice(5, 9),
+    slice(Index(1)),
 ]  # fmt: skip
 
 
@@ -500,7 +501,7 @@ def test_numpy_types(type_):
 
 
 def test_numpy_types_without_a_ctypes_type():
-    with pytest.raises(TypeError, match="typecode_or_type: .*complex128"):
+    with pytest.raises(TypeError, match=r"typecode_or_type: .*complex128"):
         manycore.Array(numpy.complex128, 3)
 
 

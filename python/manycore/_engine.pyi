@@ -170,7 +170,6 @@ class Shared(Guarded):
     def get_lock(self) -> Any:
         """The lock."""
 
-@disjoint_base
 class SharedArray(Shared):
     """A ctypes array in shared memory with a lock."""
 

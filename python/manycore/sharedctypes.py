@@ -14,7 +14,7 @@ from multiprocessing.context import assert_spawning as assert_spawning
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _block, _engine, _stdlib
-from ._block import BufferWrapper, assert_shareable
+from ._block import BufferWrapper
 from .context import _default_context
 from .synchronize import guard
 
@@ -73,7 +73,11 @@ def _array_type(type_: Any, lengths: Sequence[int]) -> Any:
 
 
 def _reduce_nested(obj: Any) -> tuple[Any, ...]:
-    assert_shareable(obj)
+    assert_spawning(obj)
+    return _nested_parts(obj)
+
+
+def _nested_parts(obj: Any) -> tuple[Any, ...]:
     # The types of the arrays have no name that pickle could find.
     return _rebuild_nested, (_innermost(type(obj)), _lengths(type(obj)), obj._wrapper)
 
@@ -259,7 +263,7 @@ class _SynchronizedFields(_ForNumPy, SynchronizedBase):  # type: ignore[misc, va
         SynchronizedBase.__init__(self, obj, lock or _lock(True, ctx), ctx)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert_shareable(self)
+        assert_spawning(self)
         return synchronized, (self._obj, self._lock)
 
 
@@ -278,7 +282,7 @@ class _SynchronizedNumbers(_ForNumPy, _engine.Shared):
             self._share_numbers(wrapper._block, kind._type_, ctypes.sizeof(kind), length)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert_shareable(self)
+        assert_spawning(self)
         return synchronized, (self._obj, self._lock)
 
 
@@ -318,7 +322,7 @@ class SynchronizedNDArray(_AnyArray):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert_shareable(self)
+        assert_spawning(self)
         return type(self), (self._obj, self.get_lock())
 
     def __getitem__(self, index: Any) -> Any:
@@ -343,12 +347,28 @@ def _ctype_in_message(sink: _engine.Sink, obj: Any) -> Any:
     return rebuild_ctype, (kind, wrapper, length)
 
 
-def _synchronized_in_message(sink: _engine.Sink, obj: Any) -> tuple[Any, ...]:
+def _nested_in_message(sink: _engine.Sink, obj: Any) -> tuple[Any, ...]:
+    return _nested_parts(obj)
+
+
+def _theirs_in_message(sink: _engine.Sink, obj: Any) -> tuple[Any, ...]:
     return _original.synchronized, (obj._obj, obj._lock)
 
 
+def _ours_in_message(sink: _engine.Sink, obj: Any) -> tuple[Any, ...]:
+    return synchronized, (obj._obj, obj._lock)
+
+
+def _shaped_in_message(sink: _engine.Sink, obj: Any) -> tuple[Any, ...]:
+    return type(obj), (obj._obj, obj._lock)
+
+
 _block.in_messages(reduce_ctype, _ctype_in_message)
-_block.subclasses_in_messages(SynchronizedBase, _synchronized_in_message)
+_block.in_messages(_reduce_nested, _nested_in_message)
+_block.subclasses_in_messages(SynchronizedBase, _theirs_in_message)
+_block.subclasses_in_messages(_SynchronizedNumbers, _ours_in_message)
+_block.subclasses_in_messages(_SynchronizedFields, _ours_in_message)
+_block.subclasses_in_messages(SynchronizedNDArray, _shaped_in_message)
 
 
 def _locked(obj: Any, lock: Any, ctx: BaseContext | None) -> Any:

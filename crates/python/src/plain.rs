@@ -34,11 +34,11 @@ pub(crate) fn truth(py: Python<'_>, truth: bool) -> Bound<'_, PyAny> {
 pub(crate) fn int(py: Python<'_>, value: i64) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: a new reference, or null with an error.
     unsafe {
-        // The interpreter has a shorter way for those that fit.
-        let int = match value.try_into() {
-            Ok(value) => ffi::PyLong_FromLong(value),
-            Err(_) => ffi::PyLong_FromLongLong(value),
-        };
+        // The interpreter's shortest way, where a `long` has 64 bits.
+        #[cfg(target_pointer_width = "64")]
+        let int = ffi::PyLong_FromLong(value);
+        #[cfg(not(target_pointer_width = "64"))]
+        let int = ffi::PyLong_FromLongLong(value);
         Bound::from_owned_ptr_or_err(py, int)
     }
 }

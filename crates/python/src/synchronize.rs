@@ -191,8 +191,7 @@ impl SemLock {
         timeout: Option<f64>,
     ) -> PyResult<bool> {
         Ok(self.try_acquire().map_err(EngineError)?
-            || (block.0
-                && wait(py, deadline(timeout)?, |deadline| self.wait(deadline))?.is_some()))
+            || (block.0 && wait(py, deadline(timeout)?, |deadline| self.wait(deadline))?.is_some()))
     }
 
     /// Gives it back; an error if it is not taken.
