@@ -273,6 +273,8 @@ CASES = {
     "RawValue": lambda mp: repr(mp.RawValue("d", 3)),
     "RawValue: pickled": lambda mp: mp.reduction.ForkingPickler.dumps(mp.RawValue("i")),
     "Array": lambda mp: repr(mp.Array("i", 3)),
+    "Array of nothing": lambda mp: mp.Array("i"),
+    "Array of None": lambda mp: mp.Array("i", None),
     "Array of an iterator": lambda mp: mp.Array("i", iter([1])),
     "Array of items": lambda mp: mp.Array("i", (1, 2, 3))[:],
     "Array of range": lambda mp: mp.Array("i", range(3))[1:],

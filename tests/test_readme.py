@@ -15,7 +15,7 @@ BLOCKS = re.findall(
     re.MULTILINE | re.DOTALL,
 )
 #: Words of the blocks that the standard library could not run.
-OURS = ("WorkerDied", "install", "lambda", "shared")
+OURS = ("WorkerDied", "install", "lambda", "shape=", "shared")
 DROP_IN = [block for block in BLOCKS if not any(word in block[0] for word in OURS)]
 METHODS = ("fork", "spawn", "forkserver")
 

@@ -7,6 +7,7 @@ only we have must be keyword-only.
 
 import importlib
 import inspect
+import itertools
 import multiprocessing
 import pkgutil
 import sys
@@ -25,6 +26,9 @@ ACCEPTED = {
     "multiprocessing.pool.IMapIterator": "made by the pool only, of the engine's parts",
     "multiprocessing.pool.IMapUnorderedIterator": "made by the pool only, of the engine's parts",
 }
+
+#: Parameters that have a default in ours only: for each the reason.
+OPTIONAL = {"size_or_initializer": "an array with a shape needs neither"}
 
 SUBMODULES = pkgutil.walk_packages(multiprocessing.__path__, "multiprocessing.")
 MODULES = ["multiprocessing", *(name for _, name, _ in SUBMODULES if not name.endswith("_win32"))]
@@ -50,6 +54,7 @@ OBJECTS = {
     "forkserver context": lambda mp: mp.get_context("forkserver"),
 }
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
+SLOTS = (types.WrapperDescriptorType, types.MethodWrapperType)
 POSITIONAL = inspect.Parameter.POSITIONAL_ONLY
 
 
@@ -122,6 +127,8 @@ def of_signatures(theirs: object, ours: object, where: str) -> Iterator[str]:
     if our is None:
         yield f"{where}: no signature instead of {their}"
         return
+    if isinstance(ours, SLOTS):  # syntax calls it, and gives no names
+        our = our.replace(parameters=renamed(our, their))
     ours_left = dict(our.parameters)
     matches = all(
         same(parameter, ours_left.pop(name, None)) for name, parameter in their.parameters.items()
@@ -130,6 +137,16 @@ def of_signatures(theirs: object, ours: object, where: str) -> Iterator[str]:
     extra = [parameter.name for parameter in ours_left.values() if parameter.kind is not KEYWORD]
     if not matches or extra or order != list(their.parameters):
         yield f"{where}: {bare(our)} instead of {bare(their)}"
+
+
+def renamed(ours: inspect.Signature, theirs: inspect.Signature) -> list[inspect.Parameter]:
+    """Our parameters by their names, as far as there are some."""
+    pairs = itertools.zip_longest(ours.parameters.values(), theirs.parameters.values())
+    return [
+        our.replace(name=their.name, kind=their.kind) if their else our
+        for our, their in pairs
+        if our
+    ]
 
 
 def signature(thing: object) -> inspect.Signature | None:
@@ -147,6 +164,8 @@ def signature(thing: object) -> inspect.Signature | None:
 def same(their: inspect.Parameter, our: inspect.Parameter | None) -> bool:
     if our is None or their.kind != our.kind:
         return False
+    if their.name in OPTIONAL:
+        return their.default is their.empty
     plain = (str, int, float, tuple, type(None), type, dict)
     if isinstance(their.default, plain):
         return their.default == our.default

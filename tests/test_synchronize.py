@@ -244,7 +244,7 @@ def test_condition_timeout(ctx):
         assert condition.wait(0.1) is False
         assert time.monotonic() - begun >= 0.1
         # Both levels have been taken again.
-        assert condition._lock._count() == 2
+        assert condition._lock._semlock._count() == 2
         condition.notify_all()
 
 
@@ -285,7 +285,7 @@ def test_condition_interrupted_by_a_signal(ctx):
             signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(InterruptedError, match="ring"):
                 condition.wait()
-            assert condition._lock._is_mine()
+            assert condition._lock._semlock._is_mine()
             condition.notify_all()
     finally:
         signal.signal(signal.SIGALRM, old)

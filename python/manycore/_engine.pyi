@@ -7,19 +7,23 @@ from typing import Any, Generic, Never, Self, TypeVar, final
 from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
+    "MUTEX",
+    "RECURSIVE_MUTEX",
+    "SEMAPHORE",
     "SEM_VALUE_MAX",
     "Block",
     "Child",
     "Condition",
     "Event",
     "ForkServer",
+    "Guarded",
     "Job",
-    "Lock",
     "Pool",
     "Queue",
-    "RLock",
-    "Semaphore",
+    "SemLock",
     "Shared",
+    "SharedArray",
+    "SharedValue",
     "Sink",
     "Stream",
     "__version__",
@@ -30,6 +34,7 @@ __all__ = [
     "lifeline",
     "loads",
     "names_unknown",
+    "own_methods",
     "poll",
     "received_block",
     "received_fd",
@@ -49,6 +54,9 @@ __all__ = [
 _T = TypeVar("_T")
 
 __version__: str
+MUTEX: int
+RECURSIVE_MUTEX: int
+SEMAPHORE: int
 SEM_VALUE_MAX: int
 
 @final
@@ -113,95 +121,95 @@ def watch_lifeline(fd: int, grace_ms: int) -> None:
 def serve(control: int) -> tuple[bytes, list[int]] | None:
     """Serves as a fork server; the request in a new process, None when it is not needed."""
 
-@disjoint_base
-class Lock:
-    """A lock that anybody may release."""
+@final
+class SemLock:
+    """A lock or a semaphore: what the objects that programs have are made of."""
 
-    def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
-    def release(self) -> None:
-        """Frees the lock, whoever holds it; ValueError if nobody does."""
-    def __enter__(self) -> bool: ...
-    def __exit__(self, *args: object) -> None: ...
-    def locked(self) -> bool:
-        """Whether somebody holds it."""
-    def owner(self) -> int | None:
-        """The pid of the process that holds it."""
+    def __new__(cls, kind: int, value: int, maxvalue: int, block: Block | None = None) -> Self: ...
     @property
-    def block(self) -> Block: ...
+    def kind(self) -> int:
+        """The standard library's number for what it is."""
     @property
-    def _semlock(self) -> Self: ...
-    def _is_mine(self) -> bool: ...
-    def _count(self) -> int: ...
-    def _get_value(self) -> int: ...
-    def _is_zero(self) -> bool: ...
-
-@disjoint_base
-class RLock:
-    """A lock that its owner may take again."""
-
-    def __new__(cls, *, ctx: object, block: Block | None = None) -> Self: ...
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Takes the lock; waits for it, at most `timeout` seconds, if `block`."""
-    def release(self) -> None:
-        """Undoes one `acquire`; AssertionError unless the caller is the owner."""
-    def __enter__(self) -> bool: ...
-    def __exit__(self, *args: object) -> None: ...
-    def locked(self) -> bool:
-        """Whether somebody holds it."""
-    def owner(self) -> int | None:
-        """The pid of the process that holds it."""
-    @property
-    def block(self) -> Block: ...
-    @property
-    def _semlock(self) -> Self: ...
-    def _is_mine(self) -> bool: ...
-    def _count(self) -> int: ...
-    def _get_value(self) -> int: ...
-    def _is_zero(self) -> bool: ...
-
-@disjoint_base
-class Semaphore:
-    """A counter that is never below zero."""
-
-    def __new__(cls, value: int, maxvalue: int, block: Block | None = None) -> Self: ...
+    def _kind(self) -> int: ...
     @property
     def maxvalue(self) -> int: ...
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Takes one; waits for it, at most `timeout` seconds, if `block`."""
-    def release(self) -> None:
-        """Gives one back; ValueError if the value is as high as it may be."""
-    def __enter__(self) -> bool: ...
-    def __exit__(self, *args: object) -> None: ...
-    def locked(self) -> bool:
-        """Whether none is left."""
-    def get_value(self) -> int:
-        """The present value."""
     @property
     def block(self) -> Block: ...
-    @property
-    def _semlock(self) -> Self: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Takes it; waits for it, at most `timeout` seconds, if `block`. Whether it did."""
+    def release(self) -> None:
+        """Gives it back; an error if it is not taken."""
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *args: object) -> None: ...
+    def owner(self) -> int | None:
+        """The pid of the process that holds it; a semaphore does not know."""
+    def _is_mine(self) -> bool: ...
+    def _count(self) -> int: ...
     def _get_value(self) -> int: ...
     def _is_zero(self) -> bool: ...
 
-@final
-class Condition:
-    """Those who wait for a condition, counted."""
+@disjoint_base
+class Guarded:
+    """What can be acquired, released, and be the subject of a `with` statement."""
 
-    def __new__(cls, block: Block | None = None) -> Self: ...
-    def enter(self) -> None:
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def _guard_with(self, lock: Any, semlock: SemLock | None = None) -> None:
+        """Names the lock, and what it is made of if it is one of ours."""
+    @property
+    def _lock(self) -> Any: ...
+    @property
+    def _semlock(self) -> Any: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Takes the lock; waits for it, at most `timeout` seconds, if `block`. Whether it did."""
+    def release(self) -> None:
+        """Gives the lock back; an error if it is not taken."""
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *args: object) -> Any: ...
+
+@disjoint_base
+class SharedValue(Guarded):
+    """A ctypes object in shared memory with a lock."""
+
+    def _share(self, obj: Any) -> None:
+        """Names the object."""
+    def _share_numbers(self, block: Block, format: str, size: int, len: int) -> None:
+        """Says that the object is `len` numbers of `size` bytes at the beginning of `block`."""
+    @property
+    def _obj(self) -> Any: ...
+    def get_obj(self) -> Any:
+        """The ctypes object, to be used without the lock."""
+    def get_lock(self) -> Any:
+        """The lock."""
+
+class SharedArray(SharedValue):
+    """A ctypes array in shared memory with a lock."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
+    def __setitem__(self, index: Any, value: Any, /) -> None: ...
+    def __delitem__(self, index: Any, /) -> None: ...
+
+def own_methods(class_: type[_T]) -> type[_T]:
+    """Gives a class of guarded objects methods of its own, which are faster than inherited ones."""
+
+@disjoint_base
+class Condition(Guarded):
+    """A lock, and those who wait for a condition."""
+
+    def _wait_in(self, block: Block | None = None) -> None:
+        """Nobody waits, or those in `block` do."""
+    def _enter(self) -> None:
         """Says that the caller, who holds the lock, is going to sleep."""
-    def sleep(self, timeout: float | None = None) -> bool:
+    def _sleep(self, timeout: float | None = None) -> bool:
         """Sleeps, without the lock, at most `timeout` seconds; whether it was notified."""
-    def leave(self, notified: bool) -> bool:
+    def _leave(self, notified: bool) -> bool:
         """Says, with the lock again, that the caller is awake; whether it had been notified."""
-    def notify(self, n: int) -> int:
+    def _wake(self, n: int) -> int:
         """Wakes at most `n` sleepers; how many."""
-    def waiters(self) -> int:
+    def _waiters(self) -> int:
         """How many have entered and not left."""
     @property
-    def block(self) -> Block: ...
+    def _block(self) -> Block: ...
 
 @disjoint_base
 class Event:

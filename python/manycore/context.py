@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import ctypes
     from _ctypes import _CData, _SimpleCData
     from logging import Logger
-    from multiprocessing.sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
     from typing import Any, Literal, TypeAlias, TypeVar, overload
 
     from . import managers, pool, queues, synchronize
     from .connection import Connection
+    from .sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
 
     _CT = TypeVar("_CT", bound=_CData)
     # A lock of ours, or any object with its methods.
@@ -350,13 +350,43 @@ class _Context(_Base):  # type: ignore[misc]
         *,
         lock: bool | _LockLike = True,
     ) -> Any: ...
+    @overload
     def Array(
-        self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
+        self,
+        typecode_or_type: Any,
+        size_or_initializer: Any = ...,
+        *,
+        lock: Literal[True] | _LockLike = True,
+        shape: int | Sequence[int],
+    ) -> SynchronizedArray[Any]: ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: Any,
+        size_or_initializer: Any = ...,
+        *,
+        lock: bool | _LockLike = True,
+        shape: int | Sequence[int] | None = None,
+    ) -> Any: ...
+    def Array(
+        self,
+        typecode_or_type: Any,
+        size_or_initializer: Any = ...,
+        *,
+        lock: Any = True,
+        shape: int | Sequence[int] | None = None,
     ) -> Any:
-        """A ctypes array in shared memory with a lock."""
+        """A ctypes array in shared memory with a lock.
+
+        With ``shape`` one for NumPy, with the items of ``size_or_initializer`` if there are any.
+        """
         from .sharedctypes import Array
 
-        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+        if size_or_initializer is ... and shape is None:
+            missing = "missing 1 required positional argument: 'size_or_initializer'"
+            raise TypeError(f"BaseContext.Array() {missing}")
+        context = self.get_context()
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=context, shape=shape)
 
     def freeze_support(self) -> None:
         """Runs the child if this is one of a frozen program."""

@@ -22,80 +22,113 @@ from ._block import BufferWrapper, assert_shareable
 __all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
 SEM_VALUE_MAX = _engine.SEM_VALUE_MAX
-RECURSIVE_MUTEX, SEMAPHORE = range(2)
+RECURSIVE_MUTEX = _engine.RECURSIVE_MUTEX
+SEMAPHORE = _engine.SEMAPHORE
 
 
 def _rebuild(cls: Any, block: _engine.Block) -> Any:
     return cls.__new__(cls, ctx=None, block=block)
 
 
-def _rebuild_semaphore(cls: Any, maxvalue: int, block: _engine.Block) -> Any:
-    return _engine.Semaphore.__new__(cls, maxvalue, maxvalue, block)
+class SemLock(_engine.Guarded):
+    """What locks and semaphores have in common."""
+
+    def __init__(self, kind: int, value: int, maxvalue: int, *, ctx: BaseContext) -> None:
+        self._make(_engine.SemLock(kind, value, maxvalue))
+
+    def _make(self, semlock: _engine.SemLock) -> None:
+        self._guard_with(semlock, semlock)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        assert_shareable(self)
+        semlock = self._semlock
+        return semlock._kind, semlock.maxvalue, semlock.block
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        kind, maxvalue, block = state
+        self._make(_engine.SemLock(kind, 0, maxvalue, block))
+
+    def locked(self) -> bool:
+        """Whether somebody holds it; of a semaphore, whether none is left."""
+        semlock: _engine.SemLock = self._semlock
+        return semlock._is_zero()
 
 
-class Semaphore(_engine.Semaphore):
+@_engine.own_methods
+class Semaphore(SemLock):
     """A counter that is never below zero: ``acquire`` takes one and waits while there is none."""
 
-    def __new__(
-        cls, value: int = 1, *, ctx: BaseContext | None, block: _engine.Block | None = None
-    ) -> Semaphore:
-        """A semaphore of ``value``, or the one in ``block``."""
-        return super().__new__(cls, value, SEM_VALUE_MAX, block)
+    def __init__(self, value: int = 1, *, ctx: BaseContext) -> None:
+        SemLock.__init__(self, SEMAPHORE, value, SEM_VALUE_MAX, ctx=ctx)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        assert_shareable(self)
-        return _rebuild_semaphore, (type(self), self.maxvalue, self.block)
+    def get_value(self) -> int:
+        """The present value."""
+        semlock: _engine.SemLock = self._semlock
+        return semlock._get_value()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={self.get_value()})>"
 
 
+@_engine.own_methods
 class BoundedSemaphore(Semaphore):
     """A semaphore whose value cannot rise above the initial one."""
 
-    def __new__(
-        cls, value: int = 1, *, ctx: BaseContext | None, block: _engine.Block | None = None
-    ) -> BoundedSemaphore:
-        """A semaphore of ``value`` at most, or the one in ``block``."""
-        return _engine.Semaphore.__new__(cls, value, value, block)
+    def __init__(self, value: int = 1, *, ctx: BaseContext) -> None:
+        SemLock.__init__(self, SEMAPHORE, value, value, ctx=ctx)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}(value={self.get_value()}, maxvalue={self.maxvalue})>"
+        maxvalue = self._semlock.maxvalue
+        return f"<{type(self).__name__}(value={self.get_value()}, maxvalue={maxvalue})>"
 
 
-class Lock(_engine.Lock):
+@_engine.own_methods
+class Lock(SemLock):
     """A lock that any thread of any process may release.
 
     ``acquire`` raises :class:`manycore.OwnerDied` if the process that holds it is dead.
     """
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        assert_shareable(self)
-        return _rebuild, (type(self), self.block)
+    def __init__(self, *, ctx: BaseContext) -> None:
+        SemLock.__init__(self, _engine.MUTEX, 1, 1, ctx=ctx)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}(owner={_owner(self)})>"
+        return f"<{type(self).__name__}(owner={_owner(self._semlock)})>"
 
 
-class RLock(_engine.RLock):
+@_engine.own_methods
+class RLock(SemLock):
     """A lock that its owner, a thread of a process, may acquire again.
 
     ``acquire`` raises :class:`manycore.OwnerDied` if the process that holds it is dead.
     """
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        assert_shareable(self)
-        return _rebuild, (type(self), self.block)
+    def __init__(self, *, ctx: BaseContext) -> None:
+        SemLock.__init__(self, RECURSIVE_MUTEX, 1, 1, ctx=ctx)
 
     def __repr__(self) -> str:
-        owner = _owner(self)
-        count: int | str = 0 if owner == "None" else self._count() or "nonzero"
-        if not self._is_mine() and owner != "None":
+        semlock = self._semlock
+        owner = _owner(semlock)
+        count: int | str = 0 if owner == "None" else semlock._count() or "nonzero"
+        if not semlock._is_mine() and owner != "None":
             count = "nonzero"
         return f"<{type(self).__name__}({owner}, {count})>"
 
 
-def _owner(lock: _engine.Lock | _engine.RLock) -> str:
+#: The classes whose objects do what their semaphore does, and nothing else.
+_PLAIN = frozenset((Lock, RLock, Semaphore, BoundedSemaphore))
+
+
+def guard(guarded: _engine.Guarded, lock: Any) -> None:
+    """Has ``guarded`` be acquired and released with ``lock``, whoever made that."""
+    plain = type(lock) in _PLAIN
+    guarded._guard_with(lock, lock._semlock if plain else None)
+    if not plain:
+        # It may want other arguments.
+        vars(guarded).update(acquire=lock.acquire, release=lock.release)
+
+
+def _owner(lock: _engine.SemLock) -> str:
     if lock._is_mine():
         name = current_process().name
         thread = threading.current_thread().name
@@ -113,35 +146,26 @@ class _Count:
         self.get_value = get_value
 
 
-class Condition:
+@_engine.own_methods
+class Condition(_engine.Condition):
     """A condition variable over a lock."""
 
     def __init__(self, lock: Any = None, *, ctx: BaseContext) -> None:
-        self._lock: Any = lock or ctx.RLock()
-        self._waiters = _engine.Condition()
-        self._make_methods()
+        self._make(lock or ctx.RLock())
 
-    def _make_methods(self) -> None:
-        self.acquire = self._lock.acquire
-        self.release = self._lock.release
+    def _make(self, lock: Any, block: _engine.Block | None = None) -> None:
+        guard(self, lock)
+        self._wait_in(block)
 
     def __getstate__(self) -> tuple[Any, _engine.Block]:
         assert_shareable(self)
-        return self._lock, self._waiters.block
+        return self._lock, self._block
 
     def __setstate__(self, state: tuple[Any, _engine.Block]) -> None:
-        self._lock, block = state
-        self._waiters = _engine.Condition(block)
-        self._make_methods()
-
-    def __enter__(self) -> Any:
-        return self._lock.__enter__()
-
-    def __exit__(self, *args: Any) -> Any:
-        return self._lock.__exit__(*args)
+        self._make(*state)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({self._lock}, {self._waiters.waiters()})>"
+        return f"<{type(self).__name__}({self._lock}, {self._waiters()})>"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Releases the lock, waits to be notified, and takes the lock again.
@@ -149,21 +173,21 @@ class Condition:
         Returns False if ``timeout`` seconds have passed without a notification.
         """
         assert self._lock._semlock._is_mine(), "must acquire() condition before using wait()"
-        self._waiters.enter()
+        self._enter()
         depth = self._lock._semlock._count()
         for _ in range(depth):
             self._lock.release()
         notified = False
         try:
-            notified = self._waiters.sleep(timeout)
+            notified = self._sleep(timeout)
         except BaseException:
             self._retake(depth)
-            if self._waiters.leave(False):
+            if self._leave(False):
                 # We were told but will not act on it: let another one.
-                self._waiters.notify(1)
+                self._wake(1)
             raise
         self._retake(depth)
-        return self._waiters.leave(notified)
+        return self._leave(notified)
 
     def _retake(self, depth: int) -> None:
         for _ in range(depth):
@@ -172,7 +196,7 @@ class Condition:
     def notify(self, n: int = 1) -> None:
         """Wakes at most ``n`` of those who wait."""
         assert self._lock._semlock._is_mine(), "lock is not owned"
-        self._waiters.notify(min(n, SEM_VALUE_MAX))
+        self._wake(min(n, SEM_VALUE_MAX))
 
     def notify_all(self) -> None:
         """Wakes all who wait."""
@@ -181,7 +205,7 @@ class Condition:
     # The standard library counts in three semaphores, and its tests look into them.
     @property
     def _sleeping_count(self) -> _Count:
-        return _Count(self._waiters.waiters)
+        return _Count(self._waiters)
 
     @property
     def _woken_count(self) -> _Count:

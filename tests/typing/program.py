@@ -8,7 +8,6 @@ import logging
 from ctypes import Array, c_int
 from multiprocessing.managers import DictProxy, ListProxy, ValueProxy
 from multiprocessing.process import BaseProcess
-from multiprocessing.sharedctypes import Synchronized, SynchronizedArray
 from typing import TYPE_CHECKING, Any, assert_type
 
 import manycore as mp
@@ -16,6 +15,7 @@ from manycore import connection, context, managers, pool, queues, synchronize
 from manycore.dummy import Pool as ThreadPool
 from manycore.reduction import ForkingPickler
 from manycore.shared_memory import ShareableList, SharedMemory
+from manycore.sharedctypes import Synchronized, SynchronizedArray
 from manycore.util import Finalize, get_temp_dir
 
 

@@ -19,7 +19,7 @@ enum Kind {
     /// A system call failed while doing `what`.
     Os { what: &'static str, source: io::Error },
     /// There is not enough memory; the limit if one is known.
-    NoMemory { what: &'static str, size: usize, limit: Option<Room> },
+    NoMemory { what: &'static str, size: usize, limit: Option<Box<Room>> },
     /// A wait ended before what it waited for happened.
     TimedOut,
     /// A signal ended a wait; the caller looks at it and waits again.
@@ -52,7 +52,7 @@ impl Error {
 
     /// There are no `size` bytes of memory for `what`, as far as is known because of a limit.
     pub(crate) fn no_memory(what: &'static str, size: usize, limit: Option<Room>) -> Self {
-        Self { kind: Kind::NoMemory { what, size, limit } }
+        Self { kind: Kind::NoMemory { what, size, limit: limit.map(Box::new) } }
     }
 
     pub(crate) fn timed_out() -> Self {
@@ -146,8 +146,9 @@ impl fmt::Display for Error {
             Kind::Os { what, source } => write!(f, "{what}: {source}"),
             Kind::NoMemory { what, size, limit } => {
                 write!(f, "no memory for {what}: {} are needed", Bytes(*size as u64))?;
-                let Some(Room { left, limit, source }) = limit else { return Ok(()) };
-                write!(f, ", {} of the {} of {source} are left", Bytes(*left), Bytes(*limit))
+                let Some(room) = limit else { return Ok(()) };
+                let Room { left, limit, source } = **room;
+                write!(f, ", {} of the {} of {source} are left", Bytes(left), Bytes(limit))
             }
             Kind::TimedOut => f.write_str("timed out"),
             Kind::Interrupted => f.write_str("interrupted by a signal"),

@@ -23,6 +23,8 @@ pub(crate) mod futex;
 /// Atomics for statics, which no model looks at: loom's cannot be made in a constant.
 pub(crate) mod fixed {
     pub(crate) type AtomicBool = std::sync::atomic::AtomicBool;
+    pub(crate) type AtomicU8 = std::sync::atomic::AtomicU8;
+    pub(crate) type AtomicU16 = std::sync::atomic::AtomicU16;
     pub(crate) type AtomicU32 = std::sync::atomic::AtomicU32;
     pub(crate) type AtomicU64 = std::sync::atomic::AtomicU64;
 }

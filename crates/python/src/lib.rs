@@ -4,15 +4,20 @@
 mod arguments;
 mod by_value;
 mod connection;
+mod direct;
 mod error;
+mod guarded;
 mod heap;
 mod item;
 mod pickle;
+mod plain;
 mod pool;
 mod process;
 mod queues;
+mod ready;
 mod scalar;
 mod shared;
+mod sharedctypes;
 mod sharing;
 mod synchronize;
 mod unchecked;
@@ -30,6 +35,8 @@ mod _engine {
     #[pymodule_export]
     use crate::connection::{Stream, poll};
     #[pymodule_export]
+    use crate::guarded::Guarded;
+    #[pymodule_export]
     use crate::heap::Block;
     #[pymodule_export]
     use crate::pickle::{Sink, dumps, loads_bytes};
@@ -42,18 +49,22 @@ mod _engine {
     #[pymodule_export]
     use crate::shared::{Shared, hand_over, share};
     #[pymodule_export]
+    use crate::sharedctypes::{SharedArray, SharedValue, own_methods};
+    #[pymodule_export]
     use crate::sharing::{
         is_pickling_message, received_block, received_fd, received_queue, received_shared,
         send_block, send_fd, send_queue, send_shared,
     };
     #[pymodule_export]
-    use crate::synchronize::{Condition, Event, Lock, RLock, Semaphore};
+    use crate::synchronize::{Condition, Event, SemLock};
     #[pymodule_export]
     use crate::worker::serve_pool;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("SEM_VALUE_MAX", crate::synchronize::SEM_VALUE_MAX)
+        crate::synchronize::add_constants(module)?;
+        crate::synchronize::set_up(module.py())?;
+        crate::guarded::set_up(module.py())
     }
 }

@@ -65,10 +65,14 @@ impl RawMutex {
 
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
+        self.try_lock_as(owner::process())
+    }
+
+    /// As `try_lock`, for those who know the tag of this process already.
+    #[inline]
+    pub(super) fn try_lock_as(&self, process: u32) -> bool {
         // Acquire, partner: the Release in `unlock`.
-        self.word
-            .compare_exchange(FREE, owner::process(), Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+        self.word.compare_exchange(FREE, process, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
