@@ -149,7 +149,7 @@ def _load_counterparts() -> None:
     _modules_seen = len(sys.modules)
 
 
-class Reducers(dict[type, Callable[[Any], Any]]):
+class Reducers(dict[type, "Callable[[Any], Any]"]):
     """The ``dispatch_table`` of ``ForkingPickler``, whatever will be registered later."""
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:

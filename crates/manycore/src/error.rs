@@ -147,8 +147,8 @@ impl fmt::Display for Error {
             Kind::NoMemory { what, size, limit } => {
                 write!(f, "no memory for {what}: {} are needed", Bytes(*size as u64))?;
                 let Some(room) = limit else { return Ok(()) };
-                let Room { left, limit, source } = **room;
-                write!(f, ", {} of the {} of {source} are left", Bytes(left), Bytes(limit))
+                let Room { left, limit, source } = &**room;
+                write!(f, ", {} of the {} of {source} are left", Bytes(*left), Bytes(*limit))
             }
             Kind::TimedOut => f.write_str("timed out"),
             Kind::Interrupted => f.write_str("interrupted by a signal"),
