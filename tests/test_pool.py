@@ -3,6 +3,7 @@ import math
 import multiprocessing.pool
 import operator
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -30,6 +31,10 @@ def pid_of(_):
 
 def wait_for(event):
     return event is not None and event.wait()
+
+
+def meet(barrier):
+    return barrier.wait()
 
 
 def fail_at_three(x):
@@ -213,6 +218,20 @@ def test_a_long_call_holds_nothing_back(ctx, pool):
     assert not calls[300].ready()
     released.set()
     assert [call.get() for call in calls] == [False] * 300 + [True] + [False] * 300
+
+
+def test_a_stopped_worker_holds_nothing_back(ctx, pool):
+    pool.map(wait_for, [None] * 100, chunksize=1)
+    stopped = pool._pool[0].pid
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        assert not any(pool.imap_unordered(wait_for, [None] * 300))
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    # It goes on as if nothing had been: this takes both of them.
+    barrier = ctx.Barrier(2)
+    calls = [pool.apply_async(meet, (barrier,)) for _ in range(2)]
+    assert sorted(call.get() for call in calls) == [0, 1]
 
 
 def test_an_iterator_may_wait_for_the_results(pool):

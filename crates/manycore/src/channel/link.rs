@@ -13,13 +13,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use self::receiver::Receiver;
 use self::sender::Sender;
-use super::claim::Claims;
 use super::hall::Hall;
 use super::message::{Head, Kind, Message, OwnedPayload, Payload, Wire};
 use crate::memory::{Descriptor, Segment};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::ring::{Consumer, Memory};
-use crate::sync::Doorbell;
+use crate::sync::{Claims, Doorbell};
 use crate::sys::socket;
 use crate::{Error, Result};
 
@@ -168,10 +167,16 @@ impl ParentEnd {
     }
 
     /// Takes all tasks back that the worker has not started, of which `last` was sent last. Gives
-    /// them in order, without their descriptors; `None` if it has yet to see the last such time.
+    /// them in order, without their descriptors; `None` if there are none, or if it has yet to see
+    /// those of the last time.
     pub(crate) fn take_back(&mut self, last: u64) -> Result<Option<Vec<(Head, OwnedPayload)>>> {
         let started = control(&self.segment).claims.take_back(last);
         started.map(|started| self.unstarted_after(started)).transpose()
+    }
+
+    /// Whether the worker has seen all that was taken back. It rings when nothing is left to see.
+    pub(crate) fn has_settled_claims(&self) -> bool {
+        control(&self.segment).claims.are_settled()
     }
 
     /// The tasks that a dead worker has not started, in order, without their descriptors. Some

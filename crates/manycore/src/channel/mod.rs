@@ -1,6 +1,5 @@
 //! Messages between processes.
 
-mod claim;
 mod descriptors;
 pub(crate) mod hall;
 pub(crate) mod link;

@@ -48,6 +48,7 @@ impl State {
         }
         if came {
             self.members_mut().for_each(|member| member.blocked = false);
+            self.members_mut().for_each(Member::look_again);
         }
         self.release_descriptors();
     }

@@ -46,7 +46,7 @@ pub(super) struct Member {
     pub(super) ready: bool,
     /// It was told to leave.
     pub(super) leaving: bool,
-    /// It takes long, and the tasks behind were taken back; so it gets no more for now.
+    /// Tasks were taken back from it, and perhaps it has not seen that yet.
     pub(super) stuck: bool,
     /// The oldest task when it was last looked at, and since when it is that.
     oldest: (u64, Instant),
@@ -120,9 +120,19 @@ impl Member {
         self.ready
             && !self.leaving
             && !self.blocked
-            && !self.stuck
+            && !self.is_stuck()
             && self.units.len() < window
             && !self.is_spent()
+    }
+
+    /// Whether it is at a long task, or has not run for long: then it gets no more.
+    fn is_stuck(&self) -> bool {
+        self.stuck && !self.end.has_settled_claims()
+    }
+
+    /// Looks whether it goes on.
+    pub(super) fn look_again(&mut self) {
+        self.stuck = self.is_stuck();
     }
 
     /// Whether it has nothing to do and could be given a task.
@@ -202,7 +212,6 @@ impl Member {
     /// The unit that a reply is about: the oldest, if the reply names it.
     pub(super) fn take_unit(&mut self, reply: &Message) -> Option<Unit> {
         let named = self.units.front().is_some_and(|unit| unit.number == reply.head.task);
-        self.stuck = false;
         if named { self.units.pop_front() } else { None }
     }
 

@@ -5,6 +5,7 @@
 //! what they share: the races, and what a death may cost.
 
 mod barrier;
+mod claims;
 mod condition;
 mod doorbell;
 mod event;
@@ -21,6 +22,7 @@ mod shared;
 mod spin;
 
 pub use barrier::Barrier;
+pub(crate) use claims::Claims;
 pub use condition::Condition;
 pub use doorbell::Doorbell;
 pub use event::Event;

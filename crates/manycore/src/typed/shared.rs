@@ -23,7 +23,7 @@ use crate::channel::{Payload, Received, SealedMessage};
 /// fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 ///     manycore::init();
 ///     let pool = manycore::Pool::builder().workers(2).build()?;
-///     let table = Shared::new((0..1_000_000).collect())?;
+///     let table = Shared::<Vec<u64>>::new((0..1_000_000).collect())?;
 ///     pool.map(look_up, (0..1000).map(|place| (table.clone(), place)))?;
 ///     Ok(())
 /// }

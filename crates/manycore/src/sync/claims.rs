@@ -9,7 +9,7 @@ use crate::primitive::{AtomicU64, Ordering};
 /// decides who gets a task.
 #[derive(Debug)]
 #[repr(C)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     /// | bits | meaning |
     /// |---|---|
     /// | 0 to 62 | the last task that was started, 0 before the first |
@@ -18,8 +18,8 @@ pub(super) struct Claims {
     /// | from | to | by | when |
     /// |---|---|---|---|
     /// | `n` | `m` | worker | starts `m` |
-    /// | `n` | `n, taken` | parent | takes back all that were sent after `n` |
-    /// | `n, taken` | `m` | worker | starts the first that was sent afterwards |
+    /// | `n` | `n, taken` | parent | takes back all that were sent after `n`, at least one |
+    /// | `n, taken` | `n` | worker | has seen the last of these |
     started: AtomicU64,
     /// The last task that was taken back. The worker reads it while it sees the mark, and the
     /// parent writes it while there is none.
@@ -31,7 +31,7 @@ const TAKEN: u64 = 1 << 63;
 impl Claims {
     /// Starts a task; false if the parent has taken it back.
     #[inline]
-    pub(super) fn start(&self, task: u64) -> bool {
+    pub(crate) fn start(&self, task: u64) -> bool {
         // Relaxed: a guess, which the exchange checks.
         let before = self.started.load(Ordering::Relaxed);
         let free = before & TAKEN == 0;
@@ -47,20 +47,22 @@ impl Claims {
         // Acquire: pairs with the release in `take_back`; `taken` was written before.
         let before = self.started.load(Ordering::Acquire);
         debug_assert!(before & TAKEN != 0, "only the parent changes the word besides us");
-        if task <= self.taken.load(Ordering::Relaxed) {
-            return false;
+        let last = self.taken.load(Ordering::Relaxed);
+        debug_assert!(task <= last, "the mark goes with the last of them");
+        if task >= last {
+            // Nobody else writes while the mark is there. Release: as in `start`.
+            self.started.store(before & !TAKEN, Ordering::Release);
         }
-        // Nobody else writes while the mark is there. Release: as in `start`.
-        self.started.store(task, Ordering::Release);
-        true
+        false
     }
 
     /// Takes back all tasks that were not started, of which `last` was sent last; gives the last
-    /// one that was. `None` if the worker has not seen yet what was taken back before.
-    pub(super) fn take_back(&self, last: u64) -> Option<u64> {
+    /// one that was. `None` if there are none, or the worker has not seen all yet that were taken
+    /// back before.
+    pub(crate) fn take_back(&self, last: u64) -> Option<u64> {
         // Acquire: as in `started`.
         let mut started = self.started.load(Ordering::Acquire);
-        while started & TAKEN == 0 {
+        while started & TAKEN == 0 && started < last {
             self.taken.store(last, Ordering::Relaxed);
             // Release: pairs with the acquire load in `start_slow`.
             match self.started.compare_exchange(
@@ -76,8 +78,14 @@ impl Claims {
         None
     }
 
+    /// Whether the worker has seen all that was taken back.
+    pub(crate) fn are_settled(&self) -> bool {
+        // Acquire: as in `started`.
+        self.started.load(Ordering::Acquire) & TAKEN == 0
+    }
+
     /// The last task that was started, 0 if none.
-    pub(super) fn started(&self) -> u64 {
+    pub(crate) fn started(&self) -> u64 {
         // Acquire: pairs with the release in `start`.
         self.started.load(Ordering::Acquire) & !TAKEN
     }
@@ -98,12 +106,16 @@ mod model {
             let parent = Arc::clone(&claims);
             let parent = thread::spawn(move || parent.take_back(2));
             let started: Vec<u64> = (1..=2).filter(|task| claims.start(*task)).collect();
-            let last = parent.join().unwrap().expect("nothing was taken back before");
+            let last = parent.join().unwrap().unwrap_or(2);
             assert_eq!(started, (1..=last).collect::<Vec<_>>());
-            assert!(last == 2 || claims.take_back(3).is_none());
-            assert!(claims.start(4));
-            assert_eq!(claims.started(), 4);
-            assert_eq!(claims.take_back(5), Some(4));
+            assert_eq!(claims.started(), last);
+            assert!(claims.are_settled());
+            assert!(claims.start(3));
+            assert_eq!(claims.take_back(3), None);
+            assert_eq!(claims.take_back(5), Some(3));
+            assert!(!claims.start(4) && !claims.are_settled());
+            assert_eq!(claims.take_back(5), None);
+            assert!(!claims.start(5) && claims.are_settled() && claims.start(6));
         });
     }
 }
