@@ -33,7 +33,7 @@ def wait_for(event):
     return event is not None and event.wait()
 
 
-def meet(barrier):
+def meet_at(barrier):
     return barrier.wait()
 
 
@@ -230,7 +230,7 @@ def test_a_stopped_worker_holds_nothing_back(ctx, pool):
         os.kill(stopped, signal.SIGCONT)
     # It goes on as if nothing had been: this takes both of them.
     barrier = ctx.Barrier(2)
-    calls = [pool.apply_async(meet, (barrier,)) for _ in range(2)]
+    calls = [pool.apply_async(meet_at, (barrier,)) for _ in range(2)]
     assert sorted(call.get() for call in calls) == [0, 1]
 
 
