@@ -156,6 +156,11 @@ impl ParentEnd {
         control(&self.segment).bell.is_parked()
     }
 
+    /// Whether the worker has read all that it was sent.
+    pub(crate) fn has_read_all(&self) -> bool {
+        self.sender.ring.released() == self.sender.ring.position()
+    }
+
     /// The last task that the worker has started, 0 if none.
     pub(crate) fn started(&self) -> u64 {
         control(&self.segment).claims.started()

@@ -46,8 +46,8 @@ pub(super) struct Member {
     pub(super) ready: bool,
     /// It was told to leave.
     pub(super) leaving: bool,
-    /// It takes long, and the tasks behind were taken back; so it gets no more for now.
-    pub(super) stuck: bool,
+    /// It takes long, and the tasks behind were taken back; see `is_stuck`.
+    stuck: bool,
     /// The oldest task when it was last looked at, and since when it is that.
     oldest: (u64, Instant),
     /// There was no room for a task, and nothing has come from any worker since then.
@@ -115,12 +115,23 @@ impl Member {
         unstarted
     }
 
+    /// Whether it gets no more for now: since tasks were taken back it has neither replied nor, if
+    /// that were all it had, come to the place in its ring where they were.
+    fn is_stuck(&self) -> bool {
+        self.stuck && !(self.units.is_empty() && self.end.has_read_all())
+    }
+
+    /// Whether it has tasks that another worker might do before it.
+    pub(super) fn has_more(&self) -> bool {
+        self.units.len() > 1 && !self.stuck
+    }
+
     /// Whether it can be given one more task when it should have fewer than `window`.
     pub(super) fn is_open(&self, window: usize) -> bool {
         self.ready
             && !self.leaving
             && !self.blocked
-            && !self.stuck
+            && !self.is_stuck()
             && self.units.len() < window
             && !self.is_spent()
     }
@@ -142,6 +153,7 @@ impl Member {
             unit.job.set_sent(true);
             unit.descriptors = payload.descriptors.to_vec();
             self.units.push_back(unit);
+            self.stuck = false;
             return Ok(Ok(()));
         }
         self.blocked = true;
