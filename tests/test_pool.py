@@ -3,6 +3,7 @@ import math
 import multiprocessing.pool
 import operator
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -26,6 +27,10 @@ def multiply(x, y=1, *, z=1):
 
 def pid_of(_):
     return os.getpid()
+
+
+def barrier_wait(barrier):
+    return barrier.wait(60)
 
 
 def wait_for(event):
@@ -213,6 +218,39 @@ def test_a_long_call_holds_nothing_back(ctx, pool):
     assert not calls[300].ready()
     released.set()
     assert [call.get() for call in calls] == [False] * 300 + [True] + [False] * 300
+
+
+def test_a_long_call_holds_nothing_back_from_a_pool_at_rest(ctx):
+    ended = threading.Semaphore(0)
+    with ctx.Pool(4) as pool:
+        for _ in range(10):
+            for _ in range(100):
+                pool.apply(wait_for, (None,))
+            # Nobody waits, and no worker has a reason to ring: they sleep, and so does the pool.
+            time.sleep(0.02)
+            released = ctx.Event()
+            long = pool.apply_async(wait_for, (released,))
+            for _ in range(5):
+                pool.apply_async(wait_for, (None,), callback=lambda _: ended.release())
+            for _ in range(5):
+                assert ended.acquire(timeout=60)
+            released.set()
+            assert long.get()
+
+
+def test_a_worker_that_is_late_for_its_tasks_gets_others_later(ctx):
+    with ctx.Pool(2) as pool:
+        for _ in range(300):
+            pool.apply(wait_for, (None,))
+        for late in [worker.pid for worker in pool._pool] * 5:
+            os.kill(late, signal.SIGSTOP)
+            calls = [pool.apply_async(wait_for, (None,)) for _ in range(40)]
+            # Whoever waits takes back what this worker has not begun.
+            calls[-1].wait(0.01)
+            os.kill(late, signal.SIGCONT)
+            assert not any(call.get(timeout=60) for call in calls)
+        barrier = ctx.Barrier(2)
+        assert sorted(pool.map(barrier_wait, [barrier] * 2, chunksize=1)) == [0, 1]
 
 
 def test_an_iterator_may_wait_for_the_results(pool):
