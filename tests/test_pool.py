@@ -29,6 +29,16 @@ def pid_of(_):
     return os.getpid()
 
 
+class Thing:
+    pass
+
+
+def thing(x):
+    if x == 9:
+        raise ArithmeticError("nine")
+    return Thing()
+
+
 def barrier_wait(barrier):
     return barrier.wait(60)
 
@@ -218,6 +228,16 @@ def test_a_long_call_holds_nothing_back(ctx, pool):
     assert not calls[300].ready()
     released.set()
     assert [call.get() for call in calls] == [False] * 300 + [True] + [False] * 300
+
+
+def test_a_map_that_failed_keeps_no_results(pool):
+    result = pool.map_async(thing, range(10), chunksize=1)
+    with pytest.raises(ArithmeticError):
+        result.get()
+    gc.collect()
+    assert not any(isinstance(obj, Thing) for obj in gc.get_objects())
+    with pytest.raises(ArithmeticError):
+        result.get()
 
 
 def test_a_long_call_holds_nothing_back_from_a_pool_at_rest(ctx):
