@@ -29,12 +29,22 @@ def pid_of(_):
     return os.getpid()
 
 
+class Thing:
+    pass
+
+
+def thing(x):
+    if x == 9:
+        raise ArithmeticError("nine")
+    return Thing()
+
+
+def barrier_wait(barrier):
+    return barrier.wait(60)
+
+
 def wait_for(event):
     return event is not None and event.wait()
-
-
-def meet_at(barrier):
-    return barrier.wait()
 
 
 def fail_at_three(x):
@@ -220,18 +230,47 @@ def test_a_long_call_holds_nothing_back(ctx, pool):
     assert [call.get() for call in calls] == [False] * 300 + [True] + [False] * 300
 
 
-def test_a_stopped_worker_holds_nothing_back(ctx, pool):
-    pool.map(wait_for, [None] * 100, chunksize=1)
-    stopped = pool._pool[0].pid
-    os.kill(stopped, signal.SIGSTOP)
-    try:
-        assert not any(pool.imap_unordered(wait_for, [None] * 300))
-    finally:
-        os.kill(stopped, signal.SIGCONT)
-    # It goes on as if nothing had been: this takes both of them.
-    barrier = ctx.Barrier(2)
-    calls = [pool.apply_async(meet_at, (barrier,)) for _ in range(2)]
-    assert sorted(call.get() for call in calls) == [0, 1]
+def test_a_map_that_failed_keeps_no_results(pool):
+    result = pool.map_async(thing, range(10), chunksize=1)
+    with pytest.raises(ArithmeticError):
+        result.get()
+    gc.collect()
+    assert not any(isinstance(obj, Thing) for obj in gc.get_objects())
+    with pytest.raises(ArithmeticError):
+        result.get()
+
+
+def test_a_long_call_holds_nothing_back_from_a_pool_at_rest(ctx):
+    ended = threading.Semaphore(0)
+    with ctx.Pool(4) as pool:
+        for _ in range(10):
+            for _ in range(100):
+                pool.apply(wait_for, (None,))
+            # Nobody waits, and no worker has a reason to ring: they sleep, and so does the pool.
+            time.sleep(0.02)
+            released = ctx.Event()
+            long = pool.apply_async(wait_for, (released,))
+            for _ in range(5):
+                pool.apply_async(wait_for, (None,), callback=lambda _: ended.release())
+            for _ in range(5):
+                assert ended.acquire(timeout=60)
+            released.set()
+            assert long.get()
+
+
+def test_a_worker_that_is_late_for_its_tasks_gets_others_later(ctx):
+    with ctx.Pool(2) as pool:
+        for _ in range(300):
+            pool.apply(wait_for, (None,))
+        for late in [worker.pid for worker in pool._pool] * 5:
+            os.kill(late, signal.SIGSTOP)
+            calls = [pool.apply_async(wait_for, (None,)) for _ in range(40)]
+            # Whoever waits takes back what this worker has not begun.
+            calls[-1].wait(0.01)
+            os.kill(late, signal.SIGCONT)
+            assert not any(call.get(timeout=60) for call in calls)
+        barrier = ctx.Barrier(2)
+        assert sorted(pool.map(barrier_wait, [barrier] * 2, chunksize=1)) == [0, 1]
 
 
 def test_an_iterator_may_wait_for_the_results(pool):

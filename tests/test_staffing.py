@@ -10,6 +10,7 @@ import textwrap
 import time
 
 import manycore
+import manycore._staffing
 import manycore.pool
 import pytest
 
@@ -93,6 +94,23 @@ def test_workers_are_ended_if_one_of_them_cannot_be_entered(ctx, monkeypatch):
         ctx.Pool(5)
     assert all(process.exitcode is not None for process in entered)
     assert multiprocessing.active_children() == []
+
+
+def test_workers_are_ended_if_ctrl_c_has_come_while_they_were_forked(monkeypatch):
+    forked = []
+
+    def interrupted(batch, children):
+        forked.extend(child.pid for child in children)
+        raise KeyboardInterrupt
+
+    # That is where Python code runs again, for the first time.
+    monkeypatch.setattr(manycore._staffing.Batch, "forked", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        manycore.get_context("fork").Pool(4)
+    assert len(forked) == 4
+    for pid in forked:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])

@@ -7,7 +7,6 @@ A fork server gets all its requests at once and works on them while the parent g
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from multiprocessing.process import current_process
 
@@ -59,13 +58,7 @@ class Batch:
         assert self._forks is not None
         self._forks.end()
         pairs = zip(self._processes, children, strict=False)
-        try:
-            return [self._try_to_start(one, popen_fork.Popen.of(child)) for one, child in pairs]
-        except BaseException:  # Ctrl-C in between
-            for child in children:
-                child.signal(signal.SIGKILL)
-                child.wait()
-            raise
+        return [self._try_to_start(one, popen_fork.Popen.of(child)) for one, child in pairs]
 
     def start(self, seats: list[tuple[int, ...]]) -> list[_engine.Child | BaseException]:
         """Starts the workers, which have their seats by these descriptors.

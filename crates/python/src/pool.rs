@@ -83,9 +83,21 @@ fn fork_all(batch: &Bound<'_, PyAny>, count: usize, seats: Seats<'_>) -> PyResul
             Err(error) => failure = Some(EngineError(error).into()),
         }
     }
-    let started = batch.call_method1(intern!(py, "forked"), (children,))?;
+    let running: Vec<_> = children.iter().map(Child::share).collect();
+    let started = batch.call_method1(intern!(py, "forked"), (children,));
+    let started = started.inspect_err(|_| py.detach(|| discard(&running)))?;
     let failure = failure.map(|error| Err(error.into()));
     started.try_iter()?.map(|one| Ok(child_or_error(&one?))).chain(failure.map(Ok)).collect()
+}
+
+/// Ends workers that nobody has taken note of: Ctrl-C has come, as early as in the first of the
+/// forks, and is an exception in the first Python code after them.
+fn discard(children: &[Arc<process::Child>]) {
+    for child in children {
+        // What cannot be ended has ended.
+        let _ = child.signal(process::SIGKILL);
+        while child.wait(None).is_err_and(|error| error.is_interrupted()) {}
+    }
 }
 
 /// In a forked child. The seat is open as long as the worker is there.
@@ -539,13 +551,12 @@ impl Gathered {
     }
 
     fn value(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let list = self.list(py)?;
+        // With an error, too: nobody will ask for the other results.
+        self.list = None;
         match self.error.take() {
             Some((_, error)) => Err(PyErr::from_value(error.into_bound(py).into_any())),
-            None => {
-                let list = self.list(py)?;
-                self.list = None;
-                Ok(list.into_any().unbind())
-            }
+            None => Ok(list.into_any().unbind()),
         }
     }
 

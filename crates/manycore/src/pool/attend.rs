@@ -245,7 +245,7 @@ impl Inner {
         let heir = state.waiters.pop_front();
         // A worker that saw the pool attended has not rung the back bell; see `is_attended`.
         fence(Ordering::SeqCst);
-        let unattended = heir.is_none() && state.has_work();
+        let unattended = heir.is_none() && (state.has_work() || state.needs_watch());
         drop(state);
         if let Some(heir) = heir {
             heir.wake();
@@ -257,6 +257,7 @@ impl Inner {
     /// Gives the lock back, and wakes those who wait for what happened under it.
     pub(super) fn release(&self, mut state: MutexGuard<'_, State>) {
         let mut back = !state.callbacks.is_empty() || state.refused.is_some();
+        back |= state.needs_watch();
         let mut front = false;
         let mut woken = VecDeque::new();
         if std::mem::take(&mut state.news) {

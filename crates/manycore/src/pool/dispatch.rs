@@ -48,7 +48,6 @@ impl State {
         }
         if came {
             self.members_mut().for_each(|member| member.blocked = false);
-            self.members_mut().for_each(Member::look_again);
         }
         self.release_descriptors();
     }
@@ -225,14 +224,13 @@ impl State {
     /// Gives tasks behind a long one to workers without any. Says when to look again, if that
     /// may become necessary.
     pub(super) fn rebalance(&mut self) -> Option<Instant> {
-        let has_more = |member: &Member| member.units.len() > 1;
-        if !self.members().any(has_more) || !self.members().any(Member::is_idle) {
+        if !self.is_uneven() {
             return None;
         }
         let now = Instant::now();
         let mut next = None;
         for place in 0..self.places.len() {
-            let Some(member) = self.places[place].as_mut().filter(|it| has_more(it)) else {
+            let Some(member) = self.places[place].as_mut().filter(|it| it.has_more()) else {
                 continue;
             };
             let Some(stuck) = member.at_oldest_since(now).map(|since| since + STUCK) else {
@@ -245,8 +243,34 @@ impl State {
             for (unit, payload) in member.take_back().into_iter().rev() {
                 self.queue.push_front(Queued::Task(unit, payload));
             }
+            if self.places[place].as_ref().is_some_and(Member::has_more) {
+                // It has yet to see what was taken back before.
+                next = next.into_iter().chain([now + STUCK]).min();
+            }
         }
         next
+    }
+
+    /// Whether a worker has more than one task and another has none.
+    pub(super) fn is_uneven(&self) -> bool {
+        self.members().any(Member::has_more) && self.members().any(Member::is_idle)
+    }
+
+    /// When the supervisor is to look whether a worker is stuck, if that may be. While a thread
+    /// attends it only looks whether that still does.
+    pub(super) fn watch(&mut self, attended: bool) -> Option<Instant> {
+        let next = if attended {
+            self.is_uneven().then(|| Instant::now() + STUCK)
+        } else {
+            self.rebalance()
+        };
+        self.watched = next.is_some();
+        next
+    }
+
+    /// Whether the supervisor has to be told to do so.
+    pub(super) fn needs_watch(&self) -> bool {
+        self.attendant.is_none() && !self.watched && self.is_uneven()
     }
 
     /// Whether there is something to take in or to send.

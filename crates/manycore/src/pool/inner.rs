@@ -87,6 +87,8 @@ pub(super) struct State {
     /// When to try again to start a worker.
     pub(super) hire_at: Option<Instant>,
     pub(super) hire_failures: u32,
+    /// The supervisor looks by itself whether a worker is stuck that has more than one task.
+    pub(super) watched: bool,
     /// How many places are to have a worker.
     pub(super) wanted: usize,
     /// Places for which a thread starts a worker now.
@@ -208,6 +210,7 @@ impl Inner {
             false_starts: 0,
             hire_at: None,
             hire_failures: 0,
+            watched: false,
             wanted,
             reserved: Vec::new(),
             calls: 0,

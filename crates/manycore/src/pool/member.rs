@@ -47,7 +47,7 @@ pub(super) struct Member {
     /// It was told to leave.
     pub(super) leaving: bool,
     /// Tasks were taken back from it, and perhaps it has not seen that yet.
-    pub(super) stuck: bool,
+    stuck: bool,
     /// The oldest task when it was last looked at, and since when it is that.
     oldest: (u64, Instant),
     /// There was no room for a task, and nothing has come from any worker since then.
@@ -115,6 +115,11 @@ impl Member {
         unstarted
     }
 
+    /// Whether it has tasks that another worker might do before it.
+    pub(super) fn has_more(&self) -> bool {
+        self.units.len() > 1 && !self.is_stuck()
+    }
+
     /// Whether it can be given one more task when it should have fewer than `window`.
     pub(super) fn is_open(&self, window: usize) -> bool {
         self.ready
@@ -128,11 +133,6 @@ impl Member {
     /// Whether it is at a long task, or has not run for long: then it gets no more.
     fn is_stuck(&self) -> bool {
         self.stuck && !self.end.has_settled_claims()
-    }
-
-    /// Looks whether it goes on.
-    pub(super) fn look_again(&mut self) {
-        self.stuck = self.is_stuck();
     }
 
     /// Whether it has nothing to do and could be given a task.
@@ -152,6 +152,7 @@ impl Member {
             unit.job.set_sent(true);
             unit.descriptors = payload.descriptors.to_vec();
             self.units.push_back(unit);
+            self.stuck = false;
             return Ok(Ok(()));
         }
         self.blocked = true;

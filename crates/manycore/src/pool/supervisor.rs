@@ -104,8 +104,8 @@ impl Inner {
     fn supervisor_deadline(&self) -> Option<Instant> {
         let mut state = self.lock();
         let attended = self.hall.is_attended();
-        let rebalance = if attended { None } else { state.rebalance() };
-        state.hire_deadline().into_iter().chain(rebalance).min()
+        let watch = state.watch(attended);
+        state.hire_deadline().into_iter().chain(watch).min()
     }
 
     fn needs_attention(&self) -> bool {
