@@ -364,3 +364,13 @@ def test_locks_travel_on_to_grandchildren(ctx):
     assert lock.acquire(timeout=60)
     event.set()
     end(process)
+
+
+def test_timeout_beyond_floats(ctx):
+    lock = ctx.Lock()
+    for arguments in ((True, 10**400), (False, -(10**400))):
+        with pytest.raises(OverflowError):
+            lock.acquire(*arguments)
+    with pytest.raises(OverflowError):
+        lock.acquire(timeout=10**400)
+    assert lock.acquire(True, 10**20) is True
