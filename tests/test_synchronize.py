@@ -374,3 +374,12 @@ def test_timeout_beyond_floats(ctx):
     with pytest.raises(OverflowError):
         lock.acquire(timeout=10**400)
     assert lock.acquire(True, 10**20) is True
+
+
+@pytest.mark.parametrize("name", ["__enter__", "__exit__"])
+def test_descriptors_are_only_made_for_classes(name):
+    kind = type(vars(manycore.synchronize.Lock)[name])
+    with pytest.raises(TypeError, match="cannot create"):
+        kind()
+    with pytest.raises(TypeError, match="not safe|cannot create"):
+        object.__new__(kind)

@@ -51,7 +51,8 @@ pub(crate) fn make_ready<R: Ready>(class: &Bound<'_, PyType>) -> PyResult<()> {
         name: c"manycore._engine.ready_method".as_ptr(),
         basicsize: size_of::<Descriptor>() as c_int,
         itemsize: 0,
-        flags: ffi::Py_TPFLAGS_DEFAULT as u32,
+        // One that was made otherwise would have neither method nor class.
+        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION) as u32,
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: the spec describes `Descriptor`; its slots end with a zero and are copied, and its
