@@ -1,6 +1,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -383,3 +385,44 @@ def test_descriptors_are_only_made_for_classes(name):
         kind()
     with pytest.raises(TypeError, match="not safe|cannot create"):
         object.__new__(kind)
+
+
+FINALIZER = """
+import sys, manycore
+
+class Owner:
+    def __init__(self):
+        self.locks = [manycore.Lock(), manycore.RLock(), manycore.Condition()]
+        self.lock, self.value, self.text = manycore.Lock(), manycore.Value("i"), manycore.Array("c", 3)
+        self.is_late, self.errors, self.print = sys.is_finalizing, (TypeError, ValueError), print
+
+    def fails(self, call, *args):
+        try:
+            call(*args)
+        except self.errors:
+            return True
+
+    def __del__(self):
+        assert self.is_late()
+        for lock in self.locks:
+            with lock:
+                pass
+            assert lock.acquire(block=True)
+            lock.release()
+        with self.lock:
+            assert not self.lock.acquire(timeout=0.01)
+        assert self.fails(self.lock.release)
+        assert self.fails(self.value.__setattr__, "value", "x")
+        self.value.value += 1
+        self.text.raw = bytearray(b"abc")
+        self.print(self.value.value, self.text.value, self.text[:])
+
+owner = Owner()
+"""
+
+
+def test_finalizers_use_locks_when_the_interpreter_ends():
+    command = [sys.executable, "-c", FINALIZER]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "1 b'abc' b'abc'\n"

@@ -12,7 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::direct::{Shareable, class_of};
+use crate::direct::{Shareable, class_of, returned};
 
 /// A method that objects have ready.
 pub(crate) trait Ready: 'static {
@@ -96,14 +96,5 @@ unsafe extern "C" fn get<R: Ready>(
 /// Binds the method for the first time, or refuses an object that has none.
 #[cold]
 fn make<R: Ready>(object: &Bound<'_, PyAny>) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        let made = object.cast::<R::Of>().map_err(PyErr::from).and_then(R::make);
-        made.map_or_else(
-            |error| {
-                error.restore(py);
-                ptr::null_mut()
-            },
-            Bound::into_ptr,
-        )
-    })
+    returned(object.py(), || object.cast::<R::Of>().map_err(PyErr::from).and_then(R::make))
 }
