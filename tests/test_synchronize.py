@@ -426,3 +426,11 @@ def test_finalizers_use_locks_when_the_interpreter_ends():
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "1 b'abc' b'abc'\n"
+
+
+def test_notify_of_nobody(ctx):
+    condition = ctx.Condition()
+    with condition:
+        condition.notify(0)
+        condition.notify(-1)
+        condition.notify(2**80)
