@@ -402,3 +402,19 @@ def test_nonblocking(pipe):
             reader.recv()
     writer.send(1)
     assert reader.recv() == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "obj"),
+    [
+        (b"\x80\x05](K\x01}e.", [1, {}]),
+        (b"\x80\x05](K\x01K\x02e.more", [1, 2]),
+        (b"\x80\x05](K\x01e(K\x02e.", [1, 2]),
+    ],
+)
+def test_pickles_of_other_makers(pipe, message, obj):
+    """They may begin as ours of a list do."""
+    assert pickle.loads(message) == obj
+    reader, writer = pipe
+    writer.send_bytes(message)
+    assert reader.recv() == obj

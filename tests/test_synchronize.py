@@ -1,6 +1,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -364,3 +366,72 @@ def test_locks_travel_on_to_grandchildren(ctx):
     assert lock.acquire(timeout=60)
     event.set()
     end(process)
+
+
+def test_timeout_beyond_floats(ctx):
+    lock = ctx.Lock()
+    for arguments in ((True, 10**400), (False, -(10**400))):
+        with pytest.raises(OverflowError):
+            lock.acquire(*arguments)
+    with pytest.raises(OverflowError):
+        lock.acquire(timeout=10**400)
+    assert lock.acquire(True, 10**20) is True
+
+
+@pytest.mark.parametrize("name", ["__enter__", "__exit__"])
+def test_descriptors_are_only_made_for_classes(name):
+    kind = type(vars(manycore.synchronize.Lock)[name])
+    with pytest.raises(TypeError, match="cannot create"):
+        kind()
+    with pytest.raises(TypeError, match=r"not safe|cannot create"):
+        object.__new__(kind)
+
+
+FINALIZER = """
+import sys, manycore
+
+class Owner:
+    def __init__(self):
+        self.locks = [manycore.Lock(), manycore.RLock(), manycore.Condition()]
+        self.lock = manycore.Lock()
+        self.value, self.text = manycore.Value("i"), manycore.Array("c", 3)
+        self.is_late, self.errors, self.print = sys.is_finalizing, (TypeError, ValueError), print
+
+    def fails(self, call, *args):
+        try:
+            call(*args)
+        except self.errors:
+            return True
+
+    def __del__(self):
+        assert self.is_late()
+        for lock in self.locks:
+            with lock:
+                pass
+            assert lock.acquire(block=True)
+            lock.release()
+        with self.lock:
+            assert not self.lock.acquire(timeout=0.01)
+        assert self.fails(self.lock.release)
+        assert self.fails(self.value.__setattr__, "value", "x")
+        self.value.value += 1
+        self.text.raw = bytearray(b"abc")
+        self.print(self.value.value, self.text.value, self.text[:])
+
+owner = Owner()
+"""
+
+
+def test_finalizers_use_locks_when_the_interpreter_ends():
+    command = [sys.executable, "-c", FINALIZER]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "1 b'abc' b'abc'\n"
+
+
+def test_notify_of_nobody(ctx):
+    condition = ctx.Condition()
+    with condition:
+        condition.notify(0)
+        condition.notify(-1)
+        condition.notify(2**80)

@@ -196,7 +196,7 @@ class Condition(_engine.Condition):
     def notify(self, n: int = 1) -> None:
         """Wakes at most ``n`` of those who wait."""
         assert self._lock._semlock._is_mine(), "lock is not owned"
-        self._wake(min(n, SEM_VALUE_MAX))
+        self._wake(max(0, min(n, SEM_VALUE_MAX)))
 
     def notify_all(self) -> None:
         """Wakes all who wait."""

@@ -257,7 +257,7 @@ unsafe extern "C" fn without_arguments<M: Method>(
     unsafe {
         let py = Python::assume_attached();
         let this = Borrowed::from_ptr(py, this);
-        finish(M::call(this.cast_unchecked(), Arguments::NONE), || {
+        finish(py, M::call(this.cast_unchecked(), Arguments::NONE), || {
             Arguments::NONE.pass_to(ordinary_of(py, M::ordinary())?, &this)
         })
     }
@@ -274,7 +274,7 @@ unsafe extern "C" fn with_arguments<M: Method>(
         let py = Python::assume_attached();
         let this = Borrowed::from_ptr(py, this);
         let arguments = Arguments::new(py, values, positional, names);
-        finish(M::call(this.cast_unchecked(), arguments), || {
+        finish(py, M::call(this.cast_unchecked(), arguments), || {
             arguments.pass_to(ordinary_of(py, M::ordinary())?, &this)
         })
     }
@@ -288,7 +288,7 @@ unsafe extern "C" fn get<P: Property>(
     unsafe {
         let py = Python::assume_attached();
         let this = Borrowed::from_ptr(py, this);
-        finish(P::get(this.cast_unchecked()), || {
+        finish(py, P::get(this.cast_unchecked()), || {
             ordinary_of(py, P::ordinary())?.call_method1("__get__", (this, this.get_type()))
         })
     }
@@ -311,7 +311,7 @@ unsafe extern "C" fn set_value<P: Property>(
         match answer {
             Ok(()) => 0,
             Err(otherwise) => {
-                let done = slow(otherwise, || {
+                let done = slow(py, otherwise, || {
                     let ordinary = ordinary_of(py, P::ordinary())?;
                     match value {
                         Some(value) => ordinary.call_method1("__set__", (this, value)),
@@ -337,12 +337,13 @@ fn ordinary_of<'py>(
 
 #[inline]
 fn finish<'py>(
+    py: Python<'py>,
     answer: Answer<'py>,
     ordinary: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut ffi::PyObject {
     match answer {
         Ok(object) => object.into_ptr(),
-        Err(otherwise) => slow(otherwise, ordinary),
+        Err(otherwise) => slow(py, otherwise, ordinary),
     }
 }
 
@@ -350,23 +351,34 @@ fn finish<'py>(
 #[cold]
 #[inline(never)]
 fn slow<'py>(
+    py: Python<'py>,
     Otherwise(error): Otherwise,
     ordinary: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
 ) -> *mut ffi::PyObject {
-    // What runs here may drop objects and wait, so pyo3 has to know that the thread is attached.
-    Python::attach(|py| {
-        let outcome = match error {
-            Some(error) => Err(*error),
-            None => ordinary(),
-        };
-        outcome.map_or_else(
+    returned(py, || match error {
+        Some(error) => Err(*error),
+        None => ordinary(),
+    })
+}
+
+/// What the interpreter gets of a call that may drop objects and wait, so pyo3 has to know that the
+/// thread is attached.
+pub(crate) fn returned<'py>(
+    _py: Python<'py>,
+    call: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+) -> *mut ffi::PyObject {
+    let call = |py: Python<'_>| {
+        call().map_or_else(
             |error| {
                 error.restore(py);
                 ptr::null_mut()
             },
             Bound::into_ptr,
         )
-    })
+    };
+    // SAFETY: the thread is attached, so there is nothing to check. `Python::attach` does, and
+    // panics once the interpreter has begun to end, when finalizers still use locks and values.
+    unsafe { Python::attach_unchecked(call) }
 }
 
 /// What a twin found, or else what the ordinary way gives, for methods that pyo3 defines.

@@ -21,7 +21,8 @@ pub(crate) fn exact_bool(object: &Bound<'_, PyAny>) -> Option<bool> {
 pub(crate) fn is_number(object: &Bound<'_, PyAny>) -> bool {
     object.is_none()
         || object.is_exact_instance_of::<PyFloat>()
-        || object.is_exact_instance_of::<PyInt>()
+        // One that is too large for a float is an error, which the ordinary way has.
+        || object.cast_exact::<PyInt>().is_ok_and(|int| small(int).is_some())
 }
 
 /// True or False.

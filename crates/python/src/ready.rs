@@ -12,7 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::direct::{Shareable, class_of};
+use crate::direct::{Shareable, class_of, returned};
 
 /// A method that objects have ready.
 pub(crate) trait Ready: 'static {
@@ -51,7 +51,8 @@ pub(crate) fn make_ready<R: Ready>(class: &Bound<'_, PyType>) -> PyResult<()> {
         name: c"manycore._engine.ready_method".as_ptr(),
         basicsize: size_of::<Descriptor>() as c_int,
         itemsize: 0,
-        flags: ffi::Py_TPFLAGS_DEFAULT as u32,
+        // One that was made otherwise would have neither method nor class.
+        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION) as u32,
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: the spec describes `Descriptor`; its slots end with a zero and are copied, and its
@@ -95,14 +96,5 @@ unsafe extern "C" fn get<R: Ready>(
 /// Binds the method for the first time, or refuses an object that has none.
 #[cold]
 fn make<R: Ready>(object: &Bound<'_, PyAny>) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        let made = object.cast::<R::Of>().map_err(PyErr::from).and_then(R::make);
-        made.map_or_else(
-            |error| {
-                error.restore(py);
-                ptr::null_mut()
-            },
-            Bound::into_ptr,
-        )
-    })
+    returned(object.py(), || object.cast::<R::Of>().map_err(PyErr::from).and_then(R::make))
 }

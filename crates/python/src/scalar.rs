@@ -116,8 +116,8 @@ fn put(payload: &mut [u8; 10], opcode: u8, argument: &[u8]) -> usize {
 
 /// The object of a pickle that was written here; `None` for most other pickles.
 pub(crate) fn load<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if let Some(items) = Reader::of(py, pickle) {
-        return items.into_list().map(|list| Some(list.into_any()));
+    if let Some(mut items) = Reader::of(py, pickle) {
+        return Ok(items.read_list()?.map(Bound::into_any));
     }
     let Some(rest) = unframed(pickle) else { return Ok(None) };
     let mut reader = Reader::new(py, rest, Vec::new());
@@ -411,11 +411,18 @@ impl<'py, 'a> Reader<'py, 'a> {
     }
 
     fn into_list(mut self) -> PyResult<Bound<'py, PyList>> {
+        self.read_list()?.ok_or_else(malformed)
+    }
+
+    /// All that is left; `None` if something in it is not written here. Others' pickles may begin
+    /// as a list does here.
+    fn read_list(&mut self) -> PyResult<Option<Bound<'py, PyList>>> {
         let list = PyList::empty(self.py);
-        while let Some(item) = self.next_item()? {
+        while self.rest != [APPENDS, STOP] {
+            let Some(item) = self.read()? else { return Ok(None) };
             list.append(item)?;
         }
-        Ok(list)
+        Ok(Some(list))
     }
 
     /// The next object of the list.

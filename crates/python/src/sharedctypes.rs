@@ -10,7 +10,7 @@ use manycore::memory::{Cells, Width};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PySuper, PyTuple, PyType};
-use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
+use pyo3::{Borrowed, PyTraverseError, PyTypeInfo, PyVisit, intern};
 
 use crate::direct::{self, Answer, Arguments, Method, ORDINARY, Otherwise, Property, ordinary};
 use crate::error::EngineError;
@@ -381,6 +381,8 @@ pub(crate) fn own_methods<'py>(class_: Bound<'py, PyType>) -> PyResult<Bound<'py
     if class_.hasattr(GetValue::NAME)? {
         direct::add_method::<GetValue>(&class_)?;
     }
+    // Once the interpreter has begun to end nothing can be looked up any more.
+    PySuper::type_object(class_.py());
     if class_.is_subclass_of::<SharedValue>()? {
         direct::add_method::<GetLock>(&class_)?;
         direct::add_method::<GetObj>(&class_)?;
