@@ -319,7 +319,7 @@ class Stream:
     def shared() -> Block:
         """A block for both ends of a new connection."""
     def send(self, fd: int, obj: object, connection: object) -> None:
-        """Sends an object, pickled as by `ForkingPickler.dumps`, over `connection`, which has `fd`."""
+        """Sends an object, pickled as by `ForkingPickler.dumps`, over the connection of `fd`."""
     def send_bytes(self, fd: int, data: Buffer) -> None:
         """Sends one message."""
     def recv(self, fd: int) -> Any:
