@@ -37,6 +37,9 @@
 //! writes over it. The lock of a dead process is taken over by the next one that wants it, who
 //! finds one state or the other, each whole.
 //!
+//! *The memory.* Before an item makes the log longer than an empty one may stay, the record is
+//! told so, by a store of its own. Whoever finds the log empty cuts it, half items included.
+//!
 //! *The sleepers.* Nobody may sleep for ever while there is something for it, whoever is killed:
 //!
 //! 1. Who goes to sleep for an item makes itself known on the [bell](bell::Bell) of the putting
