@@ -269,6 +269,33 @@ def test_a_failed_pickle_sends_nothing(pipe):
     assert reader.recv() == "next"
 
 
+class Closes:
+    def __init__(self, end):
+        self.end = end
+        self.fd = end.fileno()
+
+    def __reduce__(self):
+        self.end.close()
+        # As another thread might, which has not heard of the connection.
+        other = os.open(os.devnull, os.O_RDONLY)
+        if other != self.fd:
+            os.dup2(other, self.fd)
+            os.close(other)
+        return str, ()
+
+
+def test_an_end_that_pickling_closes_sends_nothing(pipe):
+    reader, writer = pipe
+    closes = Closes(writer)
+    try:
+        with pytest.raises(OSError, match="handle is closed"):
+            writer.send(closes)
+    finally:
+        os.close(closes.fd)
+    with pytest.raises(EOFError):
+        reader.recv()
+
+
 def echo_framed(end, other):
     other.close()
     while True:

@@ -1,5 +1,6 @@
 import itertools
 import os
+import pickle
 import queue
 import signal
 import time
@@ -228,6 +229,35 @@ def test_unpickling_may_use_the_queue(ctx):
     Current.q.put("second")
     assert Current.q.get() == [("with", "second"), "first"]
     Current.q = None
+
+
+def take_if_there(q, turn, rounds, counts):
+    got = 0
+    for _ in range(rounds):
+        turn.wait()
+        try:
+            q.get_nowait()
+            got += 1
+        except queue.Empty:
+            pass
+        turn.wait()
+    counts.put(got)
+
+
+def test_who_is_too_late_for_a_long_item_does_not_wait_for_the_next(ctx):
+    rounds, takers = 300, 3
+    q, counts, turn = ctx.Queue(), ctx.Queue(), ctx.Barrier(takers + 1)
+    processes = [run(ctx, take_if_there, q, turn, rounds, counts) for _ in range(takers)]
+    # Its many parts need room, which takes time between the look at it and the second one.
+    item = [pickle.PickleBuffer(bytearray(16 << 10)) for _ in range(100)]
+    for _ in range(rounds):
+        q.put(item)
+        turn.wait()
+        turn.wait()
+        assert q.empty()
+    assert sum(counts.get() for _ in range(takers)) == rounds
+    for process in processes:
+        end(process)
 
 
 class Unpicklable:

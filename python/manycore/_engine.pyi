@@ -318,8 +318,8 @@ class Stream:
     @staticmethod
     def shared() -> Block:
         """A block for both ends of a new connection."""
-    def send(self, fd: int, obj: object) -> None:
-        """Sends an object, pickled as by `ForkingPickler.dumps`."""
+    def send(self, fd: int, obj: object, connection: object) -> None:
+        """Sends an object, pickled as by `ForkingPickler.dumps`, over the connection of `fd`."""
     def send_bytes(self, fd: int, data: Buffer) -> None:
         """Sends one message."""
     def recv(self, fd: int) -> Any:

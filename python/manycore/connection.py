@@ -76,7 +76,7 @@ class Connection(_Connection):
         if self._handle is None or not self._writable:
             self._check_closed()
             self._check_writable()
-        self._stream.send(self._handle, obj)
+        self._stream.send(self._handle, obj, self)
 
     def recv(self) -> Any:
         """Waits for an object and returns it; EOFError if the other end is closed."""

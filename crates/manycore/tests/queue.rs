@@ -11,18 +11,7 @@ use std::time::{Duration, Instant};
 
 use manycore::channel::{Queue, QueueParts, Took};
 use manycore::process::Command;
-use support::{Child, Numbers, check, fork, item, soon, watchdog};
-
-/// How much memory the log has.
-fn log_memory(queue: &Queue) -> u64 {
-    let log = queue.share().unwrap().log;
-    // SAFETY: `fstat` fills in the zeroed struct.
-    unsafe {
-        let mut stat: libc::stat = std::mem::zeroed();
-        assert_eq!(libc::fstat(log.as_raw_fd(), &raw mut stat), 0);
-        stat.st_blocks as u64 * 512
-    }
-}
+use support::{Child, Numbers, check, fork, item, log_memory, soon, watchdog};
 
 fn own(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     fd.try_clone_to_owned()

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use manycore::channel::Queue;
-use support::{Numbers, check, fork, item, watchdog};
+use support::{Numbers, check, fork, item, log_memory, watchdog};
 
 /// Kills children that put and get for all they are worth, at any time, while the parent does the
 /// same and must never wait for ever.
@@ -131,6 +131,39 @@ fn a_putter_killed_at_any_instruction_leaves_no_half_item_and_no_sleeper() {
         });
         assert!(queue.is_empty());
     });
+}
+
+#[test]
+fn a_putter_killed_in_the_middle_of_a_large_item_leaves_no_memory() {
+    let _watchdog = watchdog("a queue whose putter was killed in the middle of a large item");
+    let chunk = vec![1; 4 << 20];
+    let item = [&chunk[..]; 128];
+    for backlog in [false, true] {
+        let queue = loop {
+            let queue = Queue::new(0).unwrap();
+            if backlog {
+                queue.put(&item[..2], None).unwrap();
+            }
+            let before = log_memory(&queue);
+            let putter = fork(|| queue.put(&item, None).unwrap());
+            while log_memory(&queue) < before + (32 << 20) {
+                thread::yield_now();
+            }
+            putter.kill();
+            // It may have been faster.
+            if queue.len() == usize::from(backlog) {
+                break queue;
+            }
+        };
+        assert!(log_memory(&queue) >= 32 << 20);
+        if backlog {
+            assert_eq!(queue.get(None).unwrap().len(), 8 << 20);
+        }
+        queue.put(&[b"next"], None).unwrap();
+        assert_eq!(queue.get(None).unwrap(), b"next");
+        assert!(log_memory(&queue) <= 8 << 20, "{} bytes", log_memory(&queue));
+        assert!(queue.is_empty());
+    }
 }
 
 #[test]

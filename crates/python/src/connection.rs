@@ -4,6 +4,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use manycore::channel::stream::{self, Arrival, End, Framed, HANDED, Header, OnInterrupt, PREFIX};
 use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::intern;
 use pyo3::marker::Ungil;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -50,10 +51,18 @@ impl Stream {
         Ok(Block { inner: stream::Stream::shared().map_err(EngineError)? })
     }
 
-    /// Sends an object, pickled as by `ForkingPickler.dumps`.
-    fn send(&self, fd: RawFd, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Sends an object, pickled as by `ForkingPickler.dumps`, over `connection`, which has `fd`.
+    fn send(
+        &self,
+        fd: RawFd,
+        obj: &Bound<'_, PyAny>,
+        connection: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let dumped = pickle::dump_default(obj)?;
+        // Pickling may run anything, and something else may have the descriptor by now.
+        let fd = if dumped.may_have_run_code() { handle(connection)? } else { fd };
         let fd = borrow_fd(fd)?;
-        pickle::dump_default(obj)?.with(|parts| self.send_parts(obj.py(), fd, parts))
+        dumped.with(|parts| self.send_parts(obj.py(), fd, parts))
     }
 
     /// Sends one message.
@@ -165,6 +174,13 @@ impl Stream {
         }
         Ok(Arrived::Short(body))
     }
+}
+
+/// The descriptor of a connection that is open.
+fn handle(connection: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let py = connection.py();
+    connection.call_method0(intern!(py, "_check_closed"))?;
+    connection.getattr(intern!(py, "_handle"))?.extract()
 }
 
 fn handed_room(room: &mut [u8; SHORT]) -> &mut [u8; HANDED] {

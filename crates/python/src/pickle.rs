@@ -345,6 +345,11 @@ pub(crate) enum Dumped<'py> {
 }
 
 impl Dumped<'_> {
+    /// Whether others may have had a say in it, or time for something else.
+    pub(crate) fn may_have_run_code(&self) -> bool {
+        matches!(self, Self::Pickled(_))
+    }
+
     /// Calls `f` with the bytes.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&[&[u8]]) -> R) -> R {
         match self {

@@ -118,7 +118,8 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut took = self.inner.take_now(room, SHORT).map_err(EngineError)?;
-        let deadline = if matches!(took, Took::Nothing) { deadline(timeout)? } else { None };
+        // Also for a long item: somebody else may be faster.
+        let deadline = if matches!(took, Took::Item) { None } else { deadline(timeout)? };
         loop {
             match took {
                 Took::Item => return item::load(py, room).map(Some),

@@ -37,6 +37,9 @@
 //! writes over it. The lock of a dead process is taken over by the next one that wants it, who
 //! finds one state or the other, each whole.
 //!
+//! *The memory.* Before an item makes the log longer than an empty one may stay, the record is
+//! told so, by a store of its own. Whoever finds the log empty cuts it, half items included.
+//!
 //! *The sleepers.* Nobody may sleep for ever while there is something for it, whoever is killed:
 //!
 //! 1. Who goes to sleep for an item makes itself known on the [bell](bell::Bell) of the putting
@@ -465,24 +468,34 @@ impl Queue {
         if maxsize != 0 && written.items - taken.items >= maxsize.into() {
             return Ok(false);
         }
-        self.push(&mut written, &taken, parts)?;
+        self.push(side, &mut written, &taken, parts)?;
         side.publish(written);
         Ok(true)
     }
 
     /// Copies the item behind the end of the queue.
-    fn push(&self, written: &mut Written, taken: &Taken, parts: &[&[u8]]) -> Result<()> {
+    fn push(
+        &self,
+        side: &Held<'_, 7>,
+        written: &mut Written,
+        taken: &Taken,
+        parts: &[&[u8]],
+    ) -> Result<()> {
         let len = length(parts);
         if taken.ring_head == written.ring_tail {
             written.ring_base = written.ring_tail;
         }
         let log_is_empty = taken.log_head == written.log_tail;
-        if log_is_empty && written.log_base != written.log_tail {
+        if log_is_empty && (written.log_base != written.log_tail || Log::is_fat(written)) {
             self.log.restart(written);
         }
         if log_is_empty && Ring::fits(written, taken, len) {
             self.ring.push(written, len, parts)?;
         } else {
+            if Log::fattens(written, len) {
+                // Said before it is so: what a kill in the middle leaves will be given back.
+                side.update(*written);
+            }
             self.log.push(written, len, parts)?;
         }
         written.items += 1;

@@ -23,7 +23,8 @@ const ROUNDS: u32 = if cfg!(loom) { 1 } else { 4 };
 /// So nobody can tell from the channel that this exists.
 ///
 /// The order holds because a taker first looks whether the channel is empty. Whatever was sent
-/// before the offer is there by then, and the offer is refused.
+/// before the offer is there by then, and the offer is refused. A taker that was held up between
+/// its look and its answer does not take a later offer for this one: the number has changed.
 ///
 /// A giver that is killed leaves a whole message, which may be taken, or the givers' lock, which is
 /// only ever tried. A taker that is killed leaves an offer that is taken back. One that is killed
@@ -34,7 +35,7 @@ struct RawHandover {
     /// | bits | meaning |
     /// |---|---|
     /// | 0 and 1 | the state |
-    /// | 2 to 31 | how many messages were taken, wrapping |
+    /// | 2 to 31 | grows with every offer that ends, so that no two are alike; wrapping |
     ///
     /// | from | to | by | when |
     /// |---|---|---|---|
@@ -43,8 +44,8 @@ struct RawHandover {
     /// | `n`, waiting | `n`, offered | the giver with the lock | has written the message |
     /// | `n`, offered | `n`, taken | a taker | the channel is empty |
     /// | `n`, taken | `n + 1`, idle | the same taker | has copied the message |
-    /// | `n`, offered | `n`, idle | a taker | the channel is not empty |
-    /// | `n`, offered | `n`, idle | the giver | nobody answers |
+    /// | `n`, offered | `n + 2`, idle | a taker | the channel is not empty |
+    /// | `n`, offered | `n + 2`, idle | the giver | nobody answers |
     word: AtomicU32,
     len: AtomicU32,
     /// Held by the giver.
@@ -58,6 +59,7 @@ const WAITING: u32 = 1;
 const OFFERED: u32 = 2;
 const TAKEN: u32 = 3;
 const ONE: u32 = 4;
+const TWO: u32 = 2 * ONE;
 
 /// A message that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,13 +123,20 @@ impl RawHandover {
                 thread::yield_now();
             }
         }
-        let idle = offered - OFFERED;
+        let idle = Self::ended(offered);
         let back = self.word.compare_exchange(offered, idle, Ordering::Relaxed, Ordering::Relaxed);
         back.is_err_and(|word| Self::says_taken(word, offered))
     }
 
+    /// There is no other offer until the giver, who asks, has unlocked.
     fn says_taken(word: u32, offered: u32) -> bool {
-        word & STATE == TAKEN || word & !STATE != offered & !STATE
+        let since = (word & !STATE).wrapping_sub(offered & !STATE);
+        word & STATE == TAKEN || since == ONE
+    }
+
+    /// What follows an offer that nobody takes.
+    fn ended(offered: u32) -> u32 {
+        (offered - OFFERED).wrapping_add(TWO)
     }
 
     /// Says that somebody waits.
@@ -172,7 +181,7 @@ impl RawHandover {
     }
 
     fn refuse(&self, Offer(offered): Offer) {
-        self.change(offered, offered - OFFERED, Ordering::Relaxed);
+        self.change(offered, Self::ended(offered), Ordering::Relaxed);
     }
 
     fn change(&self, from: u32, to: u32, order: Ordering) -> bool {
@@ -236,6 +245,54 @@ impl Handover {
     /// Has the message go through the channel.
     pub(crate) fn refuse(&self, offer: Offer) {
         self.raw.refuse(offer);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A taker that was held up after its look at the channel.
+    #[test]
+    fn an_offer_that_is_over_is_not_taken_for_the_next_one() {
+        let place = Handover::from_block(Block::new(Handover::SIZE).unwrap()).unwrap();
+        let mut room = [0; ROOM];
+        let offer = |message: u8| {
+            place.wait();
+            place.raw.offer(&[message; 16]).unwrap()
+        };
+        let taken_back = offer(1);
+        assert!(!place.raw.is_accepted(taken_back));
+        let refused = offer(2);
+        assert_eq!(place.take(taken_back, &mut room), None);
+        place.refuse(taken_back);
+        assert_eq!(place.offered(), Some(refused));
+        place.refuse(refused);
+        assert!(!place.raw.is_accepted(refused));
+        let third = offer(3);
+        assert_eq!(place.take(refused, &mut room), None);
+        assert_eq!(place.take(third, &mut room), Some(16));
+        assert_eq!(room[..16], [3; 16]);
+        assert!(place.raw.is_accepted(third));
+        assert_eq!(place.take(third, &mut room), None);
+    }
+
+    #[test]
+    fn the_numbers_of_offers_wrap() {
+        let place = Handover::from_block(Block::new(Handover::SIZE).unwrap()).unwrap();
+        let mut room = [0; ROOM];
+        for ends in [1, 2] {
+            place.raw.word.store(0_u32.wrapping_sub(ends * ONE), Ordering::Relaxed);
+            place.wait();
+            let offer = place.raw.offer(b"message").unwrap();
+            if ends == 1 {
+                assert_eq!(place.take(offer, &mut room), Some(7));
+            } else {
+                place.refuse(offer);
+            }
+            assert_eq!(place.raw.is_accepted(offer), ends == 1);
+            assert_eq!(place.raw.word.load(Ordering::Relaxed), 0);
+        }
     }
 }
 

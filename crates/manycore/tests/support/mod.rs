@@ -1,10 +1,13 @@
 //! What the tests with several processes need.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use manycore::channel::Queue;
 
 /// A forked child; killed and reaped when dropped.
 pub(crate) struct Child {
@@ -122,4 +125,15 @@ pub(crate) fn check(bytes: &[u8]) -> (u32, u32) {
     let (maker, number) = (number(0), number(1));
     assert!(bytes == item(maker, number, bytes.len() - 8), "item {number} of {maker} is damaged");
     (maker, number)
+}
+
+/// How much memory the log has.
+pub(crate) fn log_memory(queue: &Queue) -> u64 {
+    let log = queue.share().unwrap().log;
+    // SAFETY: `fstat` fills in the zeroed struct.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        assert_eq!(libc::fstat(log.as_raw_fd(), &raw mut stat), 0);
+        stat.st_blocks as u64 * 512
+    }
 }

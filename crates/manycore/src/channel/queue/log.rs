@@ -57,7 +57,7 @@ impl Log {
         self.fd.as_fd()
     }
 
-    /// Appends an item. Only for the holder of the putting lock.
+    /// Appends an item, of which [`Self::fattens`] knows. Only for the holder of the putting lock.
     ///
     /// # Errors
     ///
@@ -74,8 +74,16 @@ impl Log {
             return Err(error);
         }
         written.log_tail += HEADER as u64 + len;
-        written.log_size = written.log_size.max(written.log_tail - written.log_base);
         Ok(())
+    }
+
+    /// Makes a note of how long the log will be with one more item. Whether it gets more memory
+    /// than it may keep.
+    pub(super) fn fattens(written: &mut Written, len: u64) -> bool {
+        let size = written.log_tail - written.log_base + HEADER as u64 + len;
+        let grows = size > written.log_size;
+        written.log_size = written.log_size.max(size);
+        grows && Self::is_fat(written)
     }
 
     /// The length of the first item. Only for the holder of the getting lock, if there is one.
