@@ -22,6 +22,9 @@ const WAKE: Duration = Duration::from_micros(50);
 /// Tasks behind one that takes longer than this are taken back for workers without any.
 const STUCK: Duration = Duration::from_millis(1);
 
+/// How often the supervisor looks for such tasks: it has to be woken for that, and nobody waits.
+const WATCH: Duration = Duration::from_millis(5);
+
 /// The most tasks that an awake worker is given rather than wake another: they may be longer than
 /// those before.
 const FEW: u64 = 16;
@@ -259,13 +262,8 @@ impl State {
     /// When the supervisor is to look whether a worker is stuck, if that may be. While a thread
     /// attends it only looks whether that still does.
     pub(super) fn watch(&mut self, attended: bool) -> Option<Instant> {
-        let next = if attended {
-            self.is_uneven().then(|| Instant::now() + STUCK)
-        } else {
-            self.rebalance()
-        };
-        self.watched = next.is_some();
-        next
+        self.watched = if attended { self.is_uneven() } else { self.rebalance().is_some() };
+        self.watched.then(|| Instant::now() + WATCH)
     }
 
     /// Whether the supervisor has to be told to do so.
