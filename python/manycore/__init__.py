@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ._broken import WorkerDied
     from ._shared import Shared, shared
+del TYPE_CHECKING  # All public names are in __all__.
 
 __version__ = _choice.version()
 _context = context._default_context
