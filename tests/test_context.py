@@ -28,8 +28,10 @@ def test_names_are_those_of_the_standard_library():
     assert set(manycore.__all__) - set(multiprocessing.__all__) == {
         "OwnerDied",
         "RemoteError",
+        "Shared",
         "WorkerDied",
         "install",
+        "shared",
     }
     for name in manycore.__all__:
         assert hasattr(manycore, name), name

@@ -273,6 +273,18 @@ def test_a_worker_that_is_late_for_its_tasks_gets_others_later(ctx):
         assert sorted(pool.map(barrier_wait, [barrier] * 2, chunksize=1)) == [0, 1]
 
 
+def test_several_threads_share_the_results_of_an_iterator(pool):
+    for _ in range(20):
+        results = pool.imap_unordered(square, range(2000))
+        values = []
+        threads = [threading.Thread(target=lambda r=results: values.extend(r)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(values) == [x * x for x in range(2000)]
+
+
 def test_an_iterator_may_wait_for_the_results(pool):
     allowed = threading.Semaphore(3)
 

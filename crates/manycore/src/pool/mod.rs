@@ -461,7 +461,8 @@ impl JobHandle {
     pub fn wait_settled(&self, deadline: Option<Instant>) -> Result<bool> {
         self.inner.check_process()?;
         let settled = || self.job.has_settled();
-        if !settled() && !self.job.is_complete() {
+        // Another thread may take what this one was woken for.
+        while !settled() && !self.job.is_complete() {
             let ready = || settled() || self.job.is_complete();
             self.inner.wait(deadline, Some(&self.job), ready)?;
         }
