@@ -277,7 +277,9 @@ def test_several_threads_share_the_results_of_an_iterator(pool):
     for _ in range(20):
         results = pool.imap_unordered(square, range(2000))
         values = []
-        threads = [threading.Thread(target=lambda r=results: values.extend(r)) for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda r=results, v=values: v.extend(r)) for _ in range(3)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
