@@ -243,8 +243,14 @@ impl State {
                 next = next.into_iter().chain([stuck]).min();
                 continue;
             }
-            for (unit, payload) in member.take_back().into_iter().rev() {
-                self.queue.push_front(Queued::Task(unit, payload));
+            match member.take_back() {
+                Ok(unstarted) => {
+                    for (unit, payload) in unstarted.into_iter().rev() {
+                        self.queue.push_front(Queued::Task(unit, payload));
+                    }
+                }
+                // What it holds is settled by its death.
+                Err(_) => self.distrust(place),
             }
             if self.places[place].as_ref().is_some_and(Member::has_more) {
                 // It has yet to see what was taken back before.

@@ -102,17 +102,17 @@ impl Member {
         Some(self.oldest.1)
     }
 
-    /// Takes back the tasks that it has not started.
-    pub(super) fn take_back(&mut self) -> Vec<(Unit, OwnedPayload)> {
-        // Nonsense in the ring is found out by the worker, too, which then ends.
-        let Ok(Some(payloads)) = self.end.take_back(self.last) else { return Vec::new() };
+    /// Takes back the tasks that it has not started. After an error it may skip tasks that nobody
+    /// else has.
+    pub(super) fn take_back(&mut self) -> Result<Vec<(Unit, OwnedPayload)>> {
+        let Some(payloads) = self.end.take_back(self.last)? else { return Ok(Vec::new()) };
         self.stuck = true;
         let mut payloads = payloads.into();
         let units = std::mem::take(&mut self.units);
         let (units, unstarted) = part(units, &mut payloads);
         self.units = units.into();
         self.taken_back += unstarted.len() as u64;
-        unstarted
+        Ok(unstarted)
     }
 
     /// Whether it has tasks that another worker might do before it.
