@@ -170,8 +170,10 @@ impl ParentEnd {
     /// them in order, without their descriptors; `None` if there are none, or if it has yet to see
     /// those of the last time.
     pub(crate) fn take_back(&mut self, last: u64) -> Result<Option<Vec<(Head, OwnedPayload)>>> {
-        let started = control(&self.segment).claims.take_back(last);
-        started.map(|started| self.unstarted_after(started)).transpose()
+        // Before the claim: the worker passes what was taken back, and then it would be too late.
+        let ring = Consumer::new(self.tasks.clone());
+        let before = control(&self.segment).claims.take_back(last);
+        before.map(|before| self.tasks_after(before, ring)).transpose()
     }
 
     /// Whether the worker has seen all that was taken back. It rings when nothing is left to see.
@@ -182,18 +184,19 @@ impl ParentEnd {
     /// The tasks that a dead worker has not started, in order, without their descriptors. Some
     /// may have been taken back before.
     pub(crate) fn unstarted(&mut self) -> Result<Vec<(Head, OwnedPayload)>> {
-        self.unstarted_after(self.started())
+        self.tasks_after(self.started(), Consumer::new(self.tasks.clone()))
     }
 
-    /// The worker claims a task before it releases the record, so each of them is still whole in
-    /// the ring; and only this side writes over what was released.
-    fn unstarted_after(&mut self, started: u64) -> Result<Vec<(Head, OwnedPayload)>> {
-        let mut ring = Consumer::new(self.tasks.clone());
+    /// The tasks behind one, read from a place before them. The worker claims a task before it
+    /// releases the record, and only this side writes over what was released, so each of them is
+    /// still whole. A living worker goes on reading, so nothing is released here.
+    fn tasks_after(&self, before: u64, mut ring: Consumer) -> Result<Vec<(Head, OwnedPayload)>> {
         let mut record = Vec::new();
         let mut tasks = Vec::new();
-        while ring.pop(&mut record)? {
+        while ring.peek(&mut record)? {
+            ring.skip();
             let wire = Wire::decode(&record)?;
-            if wire.head.kind == Kind::Task && wire.head.task > started {
+            if wire.head.kind == Kind::Task && wire.head.task > before {
                 tasks.push((wire.head, self.recover(&wire, &record)?));
             }
         }

@@ -153,9 +153,15 @@ impl Consumer {
 
     /// Gives the place of the record that was looked at back to the producer.
     pub(crate) fn release(&mut self) {
-        self.head = self.next;
+        self.skip();
         // Release: pairs with the acquire load in `Producer::load_head`; our reads come first.
         self.memory.header().head.position.store(self.head, Ordering::Release);
+    }
+
+    /// Goes on to the record after the one that was looked at, and gives no place back: for a
+    /// reader beside the consumer, which alone may say what was taken.
+    pub(crate) fn skip(&mut self) {
+        self.head = self.next;
     }
 
     /// Takes the next record: `peek` and `release` in one.

@@ -18,11 +18,11 @@ pub(crate) struct Claims {
     /// | from | to | by | when |
     /// |---|---|---|---|
     /// | `n` | `m` | worker | starts `m` |
-    /// | `n` | `n, taken` | parent | takes back all that were sent after `n`, at least one |
+    /// | `n` | `n, taken` | parent | takes back all after `n` that the worker has, at least one |
     /// | `n, taken` | `n` | worker | has seen the last of these |
     started: AtomicU64,
-    /// The last task that was taken back. The worker reads it while it sees the mark, and the
-    /// parent writes it while there is none.
+    /// The last task that was taken back, or that the parent wanted back when it had been started.
+    /// The worker reads it while it sees the mark, and the parent writes it while there is none.
     taken: AtomicU64,
 }
 
@@ -56,13 +56,16 @@ impl Claims {
         false
     }
 
-    /// Takes back all tasks that were not started, of which `last` was sent last; gives the last
-    /// one that was. `None` if there are none, or the worker has not seen all yet that were taken
-    /// back before.
+    /// Takes back all tasks that the worker has not started, of which `last` was sent last; gives
+    /// the task before the first of them. `None` if there are none, or the worker has not seen all
+    /// yet that were taken back before.
     pub(crate) fn take_back(&self, last: u64) -> Option<u64> {
         // Acquire: as in `started`.
         let mut started = self.started.load(Ordering::Acquire);
-        while started & TAKEN == 0 && started < last {
+        // Relaxed: only the parent writes it.
+        let taken = self.taken.load(Ordering::Relaxed);
+        // Those that were taken back before are not started either, and are not the worker's.
+        while started & TAKEN == 0 && started.max(taken) < last {
             self.taken.store(last, Ordering::Relaxed);
             // Release: pairs with the acquire load in `start_slow`.
             match self.started.compare_exchange(
@@ -71,7 +74,7 @@ impl Claims {
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return Some(started),
+                Ok(_) => return Some(started.max(taken)),
                 Err(now) => started = now,
             }
         }
@@ -115,7 +118,13 @@ mod model {
             assert_eq!(claims.take_back(5), Some(3));
             assert!(!claims.start(4) && !claims.are_settled());
             assert_eq!(claims.take_back(5), None);
-            assert!(!claims.start(5) && claims.are_settled() && claims.start(6));
+            assert!(!claims.start(5) && claims.are_settled());
+            assert_eq!(claims.take_back(5), None, "these were taken back before");
+            assert!(claims.start(6));
+            assert_eq!(claims.take_back(8), Some(6));
+            assert!(!claims.start(7) && !claims.start(8));
+            assert_eq!(claims.take_back(9), Some(8));
+            assert!(!claims.start(9) && claims.start(10));
         });
     }
 }

@@ -78,13 +78,20 @@ fn look_up((table, place): (Shared<Table>, usize)) -> (u64, usize, Shared<Table>
     (table.0[place], DECODED.load(Ordering::Relaxed), table)
 }
 
+fn pid((): ()) -> u32 {
+    std::process::id()
+}
+
 #[test]
 fn a_shared_value_is_decoded_once_in_each_process() {
     each("typed shared", |method, _| {
         let pool = Pool::builder().workers(2).start_method(method).worker_args(ENTRY);
         let pool = pool.build().unwrap();
         let table = Shared::new(Table((0..100_000).collect())).unwrap();
-        let before = memory_of(pool.pids()[0]);
+        let first = pool.pids()[0];
+        // A worker that has run a task has mapped all that it has for itself.
+        while !pool.map(pid, vec![(); 10]).unwrap().contains(&first) {}
+        let before = memory_of(first);
         let inputs = (0..1000).map(|place| (table.clone(), place * 100));
         let results = pool.map(look_up, inputs).unwrap();
         for (place, (item, decoded, again)) in results.iter().enumerate() {
@@ -92,7 +99,7 @@ fn a_shared_value_is_decoded_once_in_each_process() {
             assert_eq!(again.0.len(), 100_000);
         }
         drop((results, table));
-        while memory_of(pool.pids()[0]) != before {
+        while memory_of(first) != before {
             thread::yield_now();
         }
     });

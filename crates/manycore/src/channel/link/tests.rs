@@ -102,3 +102,70 @@ fn descriptors_that_end_are_forgotten_once_they_were_named() {
     assert!(worker.receiver.mail.descriptor(id).is_err());
     assert!(worker.receiver.mail.descriptor(kept[0].id()).is_ok());
 }
+
+/// What a task with this number carries; some lie in slabs.
+fn body_of(task: u64) -> Vec<u8> {
+    vec![task as u8; if task.is_multiple_of(16) { 80_000 } else { 9000 }]
+}
+
+/// Sends at most as many tasks after `last` as there is room for; the last one that went, or `last`.
+fn send_tasks(parent: &mut ParentEnd, last: u64, most: usize) -> u64 {
+    let fits = |task: &u64| {
+        let head = Head { task: *task, ..Head::new(Kind::Task) };
+        let body: &[&[u8]] = &[&body_of(*task)];
+        parent.send(head, &Payload { body, ..Payload::default() }).unwrap()
+    };
+    (last + 1..).take_while(fits).take(most).last().unwrap_or(last)
+}
+
+fn body_is_of(message: &Message) -> bool {
+    message.body().to_vec() == body_of(message.head.task)
+}
+
+#[test]
+fn tasks_that_were_taken_back_keep_their_room_until_the_worker_has_passed_them() {
+    let (mut parent, mut worker) = link();
+    let last = send_tasks(&mut parent, 0, usize::MAX);
+    assert!(last > 10, "{last}");
+    assert_eq!(worker.receive().unwrap().map(|it| it.head.task), Some(1));
+    let back = parent.take_back(last).unwrap().unwrap();
+    assert!(back.iter().map(|(head, _)| head.task).eq(2..=last));
+    // The worker has given back the room of one task.
+    let next = send_tasks(&mut parent, last, usize::MAX);
+    assert_eq!(next, last + 1);
+    let message = worker.receive().unwrap().unwrap();
+    assert!(message.head.task == next && body_is_of(&message));
+    assert!(worker.receive().unwrap().is_none());
+}
+
+#[test]
+fn each_task_is_started_or_taken_back_while_the_worker_goes_on() {
+    const COUNT: u64 = 20_000;
+    let (mut parent, mut worker) = link();
+    let worker = std::thread::spawn(move || {
+        let mut started = Vec::new();
+        while started.last() != Some(&COUNT) {
+            let Some(message) = worker.receive().unwrap() else {
+                std::hint::spin_loop();
+                continue;
+            };
+            assert!(body_is_of(&message), "task {}", message.head.task);
+            started.push(message.head.task);
+        }
+        started
+    });
+    let (mut last, mut back) = (0, Vec::new());
+    while last < COUNT - 1 {
+        last = send_tasks(&mut parent, last, 40.min(COUNT - 1 - last) as usize);
+        for (head, payload) in parent.take_back(last).unwrap().unwrap_or_default() {
+            payload.with(|it| assert!(it.body[0] == body_of(head.task)));
+            back.push(head.task);
+        }
+    }
+    while send_tasks(&mut parent, last, 1) == last {}
+    let mut all = worker.join().unwrap();
+    all.append(&mut back);
+    all.sort_unstable();
+    let wrong = all.iter().zip(1..).find(|(task, due)| **task != *due);
+    assert!(all.len() as u64 == COUNT && wrong.is_none(), "{} tasks, {wrong:?}", all.len());
+}
