@@ -1,6 +1,7 @@
 """What is defined in the main module, however that is run, and children that cannot import it."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -612,3 +613,62 @@ def test_what_an_import_binds():
     names = "acdeghijkmnopqrstuvwxyz"
     found = {name for name in (*names, "R") if source.binds(name)}
     assert found == set("cdyghknpqRt")
+
+
+SEEN_BY_A_CHILD = '''
+"""What a child sees of its main module."""
+
+import atexit, sys
+import {package} as mp
+
+seen = {{name: repr(value) for name, value in vars().items() if name.startswith("__")}}
+seen.pop("__builtins__")
+seen.update(argv=sys.argv, registered=sys.modules[__name__].__dict__ is globals())
+
+def see(_):
+    main = sys.modules["__main__"]
+    atexit.register(print, "a worker has come to its end")
+    print("not flushed")
+    global log
+    log = open("log", "w")
+    log.write("not closed")
+    return seen, main.__name__, main is sys.modules.get("__mp_main__"), see.__module__
+
+def broken():
+    if __name__ != "__main__":
+        raise ValueError("this import fails in a child")
+
+if "break" in sys.argv:
+    broken()
+
+if __name__ == "__main__":
+    ctx = mp.get_context(sys.argv[1])
+    with ctx.Pool(1) as pool:
+        print(pool.map(see, [1]), flush=True)
+        pool.close()
+        pool.join()
+    if sys.argv[1] == "spawn":
+        print(open("log").read())
+'''
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_child_imports_the_main_module_as_with_the_standard_library(run, method):
+    """Also: the worker's exit functions run, and what it has written is in the file."""
+    ours, theirs = (
+        run(SEEN_BY_A_CHILD.format(package=package), method)
+        for package in ("manycore", "multiprocessing")
+    )
+    assert "not flushed" in ours
+    if method == "spawn":
+        assert "a worker has come to its end" in ours and "not closed" in ours
+    assert ours == theirs
+
+
+def test_a_main_module_that_cannot_be_imported_says_where(tmp_path):
+    (tmp_path / "program.py").write_text(SEEN_BY_A_CHILD.format(package="manycore"))
+    command = [sys.executable, "program.py", "spawn", "break"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.search(r'program\.py", line \d+, in broken', done.stderr)
+    assert "ValueError: this import fails in a child" in done.stderr
