@@ -62,6 +62,25 @@ model: ## the lock-free parts under loom; PREEMPTIONS=3 looks further and takes 
 		cargo test -p manycore --release --target-dir $(TARGET)/loom --lib model:: \
 		| awk '{ print; fflush() } /^test .* ok$$/ { ok = 1 } END { exit !ok }' # no model is no success
 
+# One line each: a scenario and its sizes.
+define STRESS
+workloads --method fork --seconds 60
+workloads --method forkserver --seconds 60
+workloads --method spawn --seconds 60
+chaos --method fork --kills 2000
+chaos --method forkserver --kills 1000
+chaos --method spawn --kills 200
+deaths --method fork
+deaths --method forkserver
+deaths --method spawn --rounds 50
+endef
+export STRESS
+
+.PHONY: stress
+stress: $(VENV)/.built ## long runs that look for rare faults, six minutes; SCENARIO="chaos --method fork --kills 10000"
+	printf '%s\n' "$${SCENARIO:-$$STRESS}" | while read -r words; do \
+		$(BIN)/python -m tests.stress $$words; done
+
 .PHONY: lint
 lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, stubtest, and the rules between the layers
 	cargo fmt --all --check

@@ -330,6 +330,25 @@ fn a_callback_runs_before_its_job_is_complete() {
 }
 
 #[test]
+fn a_job_goes_on_when_the_thread_that_attended_does_not_come_back() {
+    each("gone", |method, test| {
+        let pool = Bytes::new(method, 2);
+        for n in 0..200 {
+            let (sender, receiver) = mpsc::channel();
+            let chunk = Some(1);
+            let options = JobOptions { chunk, ..callback(move || sender.send(()).unwrap()) };
+            // More than the workers are given ahead.
+            let job = pool.raw.submit(pool.function("echo"), numbers(300), options).unwrap();
+            assert_eq!(number(&result(&pool.call("echo", &word(n)))), n);
+            receiver.recv().unwrap();
+            assert_eq!(job.take_all().len(), 300);
+            test.alive();
+        }
+        pool.finish();
+    });
+}
+
+#[test]
 fn callbacks_arrive_although_nobody_waits() {
     each("unattended", |method, _| {
         let pool = Bytes::new(method, 2);

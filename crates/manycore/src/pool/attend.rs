@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::inner::{Inner, State};
 use super::job::Job;
-use crate::primitive::{AtomicU32, Ordering, fence};
+use crate::primitive::{AtomicU32, Ordering, fence, fixed};
 use crate::sys::futex::{self, Wake};
 use crate::{Error, Result};
 
@@ -25,6 +25,51 @@ const NAP: Duration = Duration::from_micros(100);
 
 /// So many batches at most are sent before the attendant looks whether it has what it wants.
 const FILL: u32 = 64;
+
+/// So long the supervisor leaves a pool alone that has just been attended: the thread that took a
+/// result comes for the next one, and two at it would be in each other's way.
+const ABSENCE: Duration = Duration::from_micros(200);
+
+/// When the last attendant has left.
+pub(super) struct Absence {
+    made: Instant,
+    /// Nanoseconds after `made`; 0 if there was none. Relaxed: a hint.
+    since: fixed::AtomicU64,
+    /// The supervisor sleeps no longer than until the absence is over, and looks then.
+    is_watched: fixed::AtomicBool,
+}
+
+impl Absence {
+    pub(super) fn new() -> Self {
+        let since = fixed::AtomicU64::new(0);
+        Self { made: Instant::now(), since, is_watched: fixed::AtomicBool::new(false) }
+    }
+
+    fn begin(&self) {
+        let now = u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(0);
+        self.since.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// When it is too long to go on waiting for the thread; `None` if it is already.
+    pub(super) fn end(&self) -> Option<Instant> {
+        let since = match self.since.load(Ordering::Relaxed) {
+            0 => return None,
+            since => Duration::from_nanos(since),
+        };
+        let end = self.made + since + ABSENCE;
+        (end > Instant::now()).then_some(end)
+    }
+
+    /// SeqCst, as the look at it: the supervisor says so before its last look for work, and who
+    /// leaves looks for work, and then at this.
+    pub(super) fn set_watched(&self, watched: bool) {
+        self.is_watched.store(watched, Ordering::SeqCst);
+    }
+
+    fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::SeqCst)
+    }
+}
 
 /// Where a thread sleeps that waits while another attends.
 pub(super) struct Waiter {
@@ -228,6 +273,7 @@ impl Inner {
 
     /// Gives the attendance back.
     fn leave(&self) {
+        self.absence.begin();
         let mut state = self.lock();
         state.attendant = None;
         self.hall.set_attended(false);
@@ -245,7 +291,9 @@ impl Inner {
         let heir = state.waiters.pop_front();
         // A worker that saw the pool attended has not rung the back bell; see `is_attended`.
         fence(Ordering::SeqCst);
-        let unattended = heir.is_none() && (state.has_work() || state.needs_watch());
+        let unattended = heir.is_none()
+            && (state.has_work() || state.needs_watch())
+            && !self.absence.is_watched();
         drop(state);
         if let Some(heir) = heir {
             heir.wake();
@@ -313,5 +361,22 @@ impl State {
         self.waiters = rest;
         woken.iter().filter_map(|waiter| waiter.job.as_ref()).for_each(|job| job.calm());
         woken
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absence_comes_to_its_end() {
+        let absence = Absence::new();
+        assert_eq!(absence.end(), None);
+        let before = Instant::now();
+        absence.begin();
+        while let Some(end) = absence.end() {
+            assert!(end >= before + ABSENCE && end <= Instant::now() + ABSENCE);
+        }
+        assert!(before.elapsed() >= ABSENCE);
     }
 }

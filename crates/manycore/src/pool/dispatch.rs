@@ -137,6 +137,7 @@ impl State {
     fn send(&mut self, unit: Unit, payload: &Payload<'_>) -> Result<std::result::Result<(), Unit>> {
         let Some(place) = self.pick(&unit.job) else { return Ok(Err(unit)) };
         let Some(member) = &mut self.places[place] else { return Ok(Err(unit)) };
+        self.roused |= member.end.is_parked();
         let sent = member.send(unit, payload)?;
         if member.is_spent() {
             member.dismiss();
@@ -177,9 +178,12 @@ impl State {
     }
 
     /// Begins with another worker from now on: the first may be the one that shares a processor
-    /// with the thread that waits for it.
+    /// with the thread that waits for it. One that was woken just now began on the processor of who
+    /// woke it, and may find another; the next worker would only have to be woken, too.
     pub(super) fn turn(&mut self) {
-        self.first = (self.first + 1) % self.places.len();
+        if !std::mem::take(&mut self.roused) {
+            self.first = (self.first + 1) % self.places.len();
+        }
     }
 
     /// Sends queued tasks while there is room. Gives the job whose source has to be asked next;

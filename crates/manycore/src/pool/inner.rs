@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use super::attend::Waiter;
+use super::attend::{Absence, Waiter};
 use super::functions::{self, Function, Functions};
 use super::job::{Job, Outcome, Settled};
 use super::member::{Member, Unit};
@@ -27,6 +27,8 @@ pub(super) struct Inner {
     pub(super) hall: Hall,
     /// Of whoever attends.
     pub(super) look_out: LookOut,
+    /// Whether the thread that attended last is likely to be back.
+    pub(super) absence: Absence,
     /// How many threads can run at once.
     pub(super) processors: usize,
     pub(super) settings: Settings,
@@ -65,6 +67,8 @@ pub(super) struct State {
     pub(super) places: Vec<Option<Member>>,
     /// The place where the search for a worker begins.
     pub(super) first: usize,
+    /// A worker had to be woken since a turn was last considered.
+    pub(super) roused: bool,
     /// What waits for a worker, in order.
     pub(super) queue: VecDeque<Queued>,
     pub(super) functions: Functions,
@@ -197,6 +201,7 @@ impl Inner {
             phase: Phase::Running,
             places: (0..settings.workers).map(|_| None).collect(),
             first: 0,
+            roused: false,
             queue: VecDeque::new(),
             functions: Functions::default(),
             open: Vec::new(),
@@ -219,6 +224,7 @@ impl Inner {
         Ok(Self {
             hall: Hall::new()?,
             look_out: LookOut::new(),
+            absence: Absence::new(),
             processors: thread::available_parallelism().map_or(1, NonZero::get),
             settings,
             spawner,

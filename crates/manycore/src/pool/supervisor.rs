@@ -50,14 +50,20 @@ fn supervise(inner: &Arc<Inner>) {
 
 impl Inner {
     fn supervise_once(&self) {
+        self.absence.set_watched(false);
         self.bury();
         self.heed_refusal();
         self.rehire();
-        if self.hall.is_attended() {
+        if self.is_left_alone() {
             self.release_descriptors();
         } else {
             self.pump();
         }
+    }
+
+    /// Whether another thread attends, or has just done so.
+    fn is_left_alone(&self) -> bool {
+        self.hall.is_attended() || self.absence.end().is_some()
     }
 
     /// A callback waits on the supervisor's thread, so it supervises meanwhile. Of the other
@@ -104,8 +110,10 @@ impl Inner {
     fn supervisor_deadline(&self) -> Option<Instant> {
         let mut state = self.lock();
         let attended = self.hall.is_attended();
-        let watch = state.watch(attended);
-        state.hire_deadline().into_iter().chain(watch).min()
+        let absence = if attended { None } else { self.absence.end() };
+        self.absence.set_watched(absence.is_some());
+        let watch = state.watch(attended || absence.is_some());
+        state.hire_deadline().into_iter().chain(watch).chain(absence).min()
     }
 
     fn needs_attention(&self) -> bool {
@@ -120,7 +128,7 @@ impl Inner {
         state.next_callback(job).is_some()
             || state.refused.is_some()
             || state.has_ended_descriptors()
-            || (!self.hall.is_attended() && state.has_work())
+            || (!self.is_left_alone() && state.has_work())
     }
 
     /// Sees to the workers that have died.
