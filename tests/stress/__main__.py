@@ -9,12 +9,18 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.stress.chaos import chaos
 from tests.stress.deaths import deaths
+from tests.stress.ends import interrupts, orphans
+from tests.stress.leaks import leaks
 from tests.stress.workloads import workloads
 
-SCENARIOS = {function.__name__: function for function in (chaos, deaths, workloads)}
+SCENARIOS: dict[str, Any] = {
+    function.__name__: function
+    for function in (chaos, deaths, interrupts, leaks, orphans, workloads)
+}
 
 
 def main() -> None:
