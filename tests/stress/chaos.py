@@ -30,7 +30,7 @@ _marks: dict[str, mmap.mmap] = {}
 
 
 def mapped(path: str) -> mmap.mmap:
-    """A byte for each task, which all processes write to."""
+    """In a worker: a byte for each task, which all processes write to."""
     if path not in _marks:
         with open(path, "r+b") as file:
             _marks[path] = mmap.mmap(file.fileno(), PLACES)
@@ -97,14 +97,14 @@ def chaos(
     Path(path).write_bytes(bytes(PLACES))
     pool = systems.make(system, method, WORKERS)
     try:
-        return _chaos(pool, path, kills, pause, seed)
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), PLACES) as marks:
+            return _chaos(pool, path, marks, Killer(pool, pause, seed), kills)
     except BaseException:
         pool.abandon()
         raise
 
 
-def _chaos(pool: Any, path: str, kills: int, pause: float, seed: int) -> dict[str, int]:
-    marks = mapped(path)
+def _chaos(pool: Any, path: str, marks: mmap.mmap, killer: Killer, kills: int) -> dict[str, int]:
     counts = {"tasks": 0, "returned": 0, "lost": 0}
     waiting: deque[tuple[int, Any]] = deque()
 
@@ -131,7 +131,6 @@ def _chaos(pool: Any, path: str, kills: int, pause: float, seed: int) -> dict[st
         assert times <= 1, f"task {number} was started {times} times"
         assert started == "?" or times == 1, f"task {number} returned and was not started"
 
-    killer = Killer(pool, pause, seed)
     with killing(killer):
         while killer.kills < kills:
             while len(waiting) < OUTSTANDING:

@@ -31,7 +31,10 @@ const OUT_OF_BAND: usize = 16 << 10;
 const BY_REFERENCE: usize = 64 << 10;
 
 /// Received buffers at least this long stay in the shared memory that they came in.
-const LEASED: usize = 1 << 20;
+///
+/// Memory for a copy of so much is new to the process each time, page by page, which takes longer
+/// than the copy.
+const LEASED: usize = 128 << 10;
 
 /// So many received buffers may stay there; further ones are copied, since each is a mapping and
 /// a process can have some 65,000 of those.
@@ -529,5 +532,5 @@ fn received(py: Python<'_>, view: View) -> PyResult<Bound<'_, PyAny>> {
         LEASES_OUT.fetch_add(1, Ordering::Relaxed);
         return Ok(Bound::new(py, SharedView::new(view, Some(&LEASES_OUT)))?.into_any());
     }
-    Ok(PyByteArray::new(py, &view.to_vec()).into_any())
+    Ok(PyByteArray::new(py, view_bytes(&view)).into_any())
 }
