@@ -73,17 +73,13 @@ chaos --method spawn --kills 200
 deaths --method fork
 deaths --method forkserver
 deaths --method spawn --rounds 50
-orphans --method fork --rounds 50
-orphans --method forkserver --rounds 50
-interrupts --method fork --rounds 50
-interrupts --method spawn --rounds 50
 leaks --method fork --pools 2000
 leaks --method forkserver --pools 1000
 endef
 export STRESS
 
 .PHONY: stress
-stress: $(VENV)/.built ## long runs that look for rare faults, twelve minutes; SCENARIO="chaos --method fork --kills 10000"
+stress: $(VENV)/.built ## long runs that look for rare faults, eight minutes; SCENARIO="chaos --method fork --kills 10000"
 	printf '%s\n' "$${SCENARIO:-$$STRESS}" | while read -r words; do \
 		$(BIN)/python -m tests.stress $$words; done
 

@@ -673,3 +673,28 @@ def test_a_main_module_that_cannot_be_imported_says_where(tmp_path):
     assert done.returncode == 1
     assert re.search(r'program\.py", line \d+, in broken', done.stderr)
     assert "ValueError: this import fails in a child" in done.stderr
+
+
+INTERRUPTED = """
+import os, signal
+import manycore as mp
+
+def same(x):
+    return x
+
+if __name__ == "__main__":
+    ctx = mp.get_context("spawn")
+    with ctx.Pool(1) as pool:
+        print(pool.map(same, [1]))
+    process = ctx.Process(target=print, args=("not reached",))
+    process.start()
+    process.join()
+    print(process.exitcode)
+else:
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_ctrl_c_while_a_child_is_started_is_not_in_its_way(run):
+    """A pool's worker goes on, a process ends; neither has a traceback, which is the parent's."""
+    assert run(INTERRUPTED) == ["[1]", "1"]

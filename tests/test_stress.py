@@ -4,7 +4,6 @@ import pytest
 
 from tests.stress.chaos import chaos
 from tests.stress.deaths import deaths
-from tests.stress.ends import interrupts, orphans
 from tests.stress.leaks import leaks
 from tests.stress.workloads import workloads
 
@@ -28,14 +27,6 @@ def test_deaths_are_known_and_workers_replaced(start_method, tmp_path):
 def test_all_methods_with_tasks_of_all_lengths(start_method, tmp_path):
     counts = workloads(tmp_path, method=start_method, seconds=3)
     assert min(counts.values()) > 0
-
-
-def test_a_program_that_is_killed_leaves_nothing(start_method, tmp_path):
-    assert orphans(tmp_path, method=start_method, rounds=3)["clean"] == 3
-
-
-def test_ctrl_c_at_any_moment_ends_a_program(start_method, tmp_path):
-    assert interrupts(tmp_path, method=start_method, rounds=3)["clean"] == 3
 
 
 def test_pools_leave_nothing_behind(start_method, tmp_path):

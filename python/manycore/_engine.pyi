@@ -110,7 +110,7 @@ def fork() -> Child | None:
     """Forks: the child, or None in the child."""
 
 def spawn(command: list[str], fds: list[int]) -> Child:
-    """Starts a program, which finds `fds` open under their numbers."""
+    """Starts a program, which finds `fds` open under their numbers and SIGINT blocked."""
 
 def lifeline() -> int:
     """The descriptor that hangs up when this process is gone; a child watches it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -36,7 +37,7 @@ def work(
     initargs: tuple[Any, ...],
 ) -> None:
     """Runs in the worker process until the pool sends it home."""
-    _peers.become_worker()
+    _begin()
     if initializer is None:
         prepare: Callable[[], object] = _nothing
     else:
@@ -50,12 +51,19 @@ def work_for_executor(
     initargs: tuple[Any, ...],
 ) -> None:
     """As `work`, with what ``concurrent.futures`` does when something raises."""
-    _peers.become_worker()
+    _begin()
     if initializer is None:
         prepare: Callable[[], object] = _nothing
     else:
         prepare = partial(_initialize, _prepare(initializer, initargs))
     _engine.serve_pool(seat.fds, prepare, _report, _unsendable)
+
+
+def _begin() -> None:
+    _peers.become_worker()
+    if (spawn := sys.modules.get(f"{__package__}.spawn")) is not None:
+        # One that has come before the first task is the parent's business.
+        spawn.take_interrupts()
 
 
 def _prepare(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> Callable[[], object]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import runpy
+import signal
 import sys
 from multiprocessing.process import BaseProcess, current_process
 from types import ModuleType
 
-from . import _block, _engine, _install, _stdlib, context
+from . import _block, _engine, _install, _stdlib, context, popen_fork
 from . import _main as main_module
 
 TYPE_CHECKING = False
@@ -148,11 +149,30 @@ def _set_environ(environ: dict[bytes, bytes]) -> None:
             os.environb[name] = value
 
 
+#: This process was started with SIGINT blocked: an import that Ctrl-C interrupts would say so on
+#: stderr, and the parent has it, too.
+_interrupts_wait = False
+
+
+def take_interrupts() -> bool:
+    """Has Ctrl-C interrupt this process from here on; False if it has come already."""
+    global _interrupts_wait
+    try:
+        if _interrupts_wait:
+            _interrupts_wait = False
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
 def spawn_main(
     data_fd: int, lifeline_fd: int, grace_ms: int, tracker_fd: int | None = None
 ) -> None:
     """Runs the process that ``data_fd`` describes and exits with its exit code."""
+    global _interrupts_wait
     assert is_forking(sys.argv), "Not forking"
+    _interrupts_wait = True
     sys.exit(run(data_fd, lifeline_fd, grace_ms, tracker_fd))
 
 
@@ -170,6 +190,9 @@ def _main(data_fd: int, parent_sentinel: int) -> int:
     with open(data_fd, "rb", closefd=True) as data:
         process_obj = _load(data)
     _block.close_inherited()
+    # A pool's worker does so when it can have Ctrl-C.
+    if popen_fork.grace_ms(process_obj) > 0 and not take_interrupts():
+        return 1
     exitcode: int = process_obj._bootstrap(parent_sentinel)  # type: ignore[attr-defined]
     return exitcode
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import manycore as mp
@@ -20,8 +21,9 @@ def spin(microseconds: int) -> int:
 
 def echo(questions: Any, answers: Any) -> None:
     """Sends back what comes, until that is None."""
-    while (item := questions.get()) is not None:
-        answers.put(item)
+    with suppress(KeyboardInterrupt):
+        while (item := questions.get()) is not None:
+            answers.put(item)
 
 
 def use_a_pool(context: Any, chance: random.Random) -> None:

@@ -71,7 +71,7 @@ pub(crate) fn fork(py: Python<'_>) -> PyResult<Option<Child>> {
     }
 }
 
-/// Starts a program, which finds `fds` open under their numbers.
+/// Starts a program, which finds `fds` open under their numbers and SIGINT blocked.
 #[pyfunction]
 pub(crate) fn spawn(command: Vec<OsString>, fds: Vec<RawFd>) -> PyResult<Child> {
     let inner = build(command, &fds)?.spawn().map_err(EngineError)?;
@@ -82,7 +82,7 @@ fn build<'fd>(command: Vec<OsString>, fds: &[RawFd]) -> PyResult<Command<'fd>> {
     let mut words = command.into_iter();
     let program = words.next().ok_or_else(|| PyValueError::new_err("the command is empty"))?;
     let mut command = Command::new(program);
-    command.args(words);
+    command.args(words).defer_interrupts();
     for fd in unchecked::borrow_fds(fds)? {
         command.fd(fd);
     }

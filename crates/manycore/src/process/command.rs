@@ -11,19 +11,27 @@ use crate::{Error, Result};
 /// A program to start in a process of its own, with what it is to get.
 ///
 /// It inherits the environment, the dispositions of signals and the working directory, but no
-/// blocked signals, and of the engine's descriptors only those named with [`Command::fd`].
+/// blocked signals ([`Command::defer_interrupts`] blocks one), and of the engine's descriptors only
+/// those named with [`Command::fd`].
 #[derive(Debug)]
 pub struct Command<'fd> {
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     fds: Vec<BorrowedFd<'fd>>,
+    blocked: Option<i32>,
 }
 
 impl<'fd> Command<'fd> {
     /// The program with this path, as exec takes it: PATH is not searched.
     pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), fds: Vec::new() }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            fds: Vec::new(),
+            blocked: None,
+        }
     }
 
     /// Adds an argument. The first one is the program's path already.
@@ -52,6 +60,13 @@ impl<'fd> Command<'fd> {
         self
     }
 
+    /// Has the program begin with SIGINT blocked. Ctrl-C, which goes to all processes of a
+    /// terminal, then meets it when it says that it is ready for that.
+    pub fn defer_interrupts(&mut self) -> &mut Self {
+        self.blocked = Some(libc::SIGINT);
+        self
+    }
+
     /// Starts the program.
     ///
     /// # Errors
@@ -68,7 +83,7 @@ impl<'fd> Command<'fd> {
         let env = env.collect::<Result<Vec<_>>>()?;
         let fds: Vec<RawFd> = self.fds.iter().map(AsRawFd::as_raw_fd).collect();
         let reserved = Reserved::new()?;
-        Child::started(sys::spawn(&program, &args, &env, &fds)?, reserved)
+        Child::started(sys::spawn(&program, &args, &env, &fds, self.blocked)?, reserved)
     }
 }
 

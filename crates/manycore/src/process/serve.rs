@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Child, Forked};
-use crate::sys::signal::Disposition;
+use crate::sys::signal::{self, Disposition};
 use crate::sys::socket::{self, Message};
 use crate::sys::{event, poll};
 use crate::{Error, Result};
@@ -76,6 +76,8 @@ impl Reply {
 /// The connection or the system failed in a way that leaves nothing to serve.
 pub unsafe fn serve(control: OwnedFd, fork: &mut dyn FnMut() -> Result<Forked>) -> Result<Served> {
     let _interrupt = Disposition::ignore(libc::SIGINT)?;
+    // One that waits because it was blocked until here has gone with that.
+    signal::unblock(libc::SIGINT);
     // If it were ignored the kernel would tell nobody how the children ended.
     let _child = Disposition::default(libc::SIGCHLD)?;
     let mut server = Server { control: Some(control), living: Vec::new() };

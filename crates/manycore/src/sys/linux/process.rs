@@ -109,15 +109,16 @@ pub(crate) fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Starts `program` with the descriptors `fds` open, no signal blocked, and this process's
-/// environment with `env` (entries of the form `NAME=value`) laid over it.
+/// Starts `program` with the descriptors `fds` open, no signal blocked but `blocked`, and this
+/// process's environment with `env` (entries of the form `NAME=value`) laid over it.
 pub(crate) fn spawn(
     program: &CStr,
     args: &[CString],
     env: &[CString],
     fds: &[RawFd],
+    blocked: Option<i32>,
 ) -> Result<u32> {
-    let attributes = Attributes::new()?;
+    let attributes = Attributes::new(blocked)?;
     let actions = Actions::new(fds)?;
     let args: Vec<_> = pointers(args.iter().map(|arg| arg.as_ptr()));
     // SAFETY: nobody frees the environment's entries while other threads may read them; who
@@ -187,17 +188,20 @@ fn check(errno: libc::c_int, what: &'static str) -> Result<()> {
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
-    fn new() -> Result<Self> {
+    fn new(blocked: Option<i32>) -> Result<Self> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: the call initialises what it is given.
         check(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) }, "start a program")?;
         // SAFETY: initialised just now.
         let mut attributes = Self(unsafe { raw.assume_init() });
-        let mut none = MaybeUninit::uninit();
+        let mut mask = MaybeUninit::uninit();
         // SAFETY: the set is initialised before it is read, and both objects are live.
         unsafe {
-            libc::sigemptyset(none.as_mut_ptr());
-            libc::posix_spawnattr_setsigmask(&mut attributes.0, none.as_ptr());
+            libc::sigemptyset(mask.as_mut_ptr());
+            if let Some(signo) = blocked {
+                libc::sigaddset(mask.as_mut_ptr(), signo);
+            }
+            libc::posix_spawnattr_setsigmask(&mut attributes.0, mask.as_ptr());
             let flags = libc::POSIX_SPAWN_SETSIGMASK as libc::c_short;
             libc::posix_spawnattr_setflags(&mut attributes.0, flags);
         }
