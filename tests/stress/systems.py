@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +23,11 @@ class ContextPool:
 
     def result(self, task: Any, timeout: float) -> Any:
         """The result; raises `Lost`, or TimeoutError."""
-        from multiprocessing import ProcessError, TimeoutError
-
         try:
             return task.get(timeout)
-        except TimeoutError:
-            raise builtin_timeout() from None
-        except ProcessError as error:
+        except multiprocessing.TimeoutError as error:
+            raise TimeoutError from error
+        except multiprocessing.ProcessError as error:
             raise Lost(repr(error)) from error
 
     def pids(self) -> list[int]:
@@ -60,12 +59,10 @@ class Executor:
             return self.pool.submit(function, *args)
 
     def result(self, task: Any, timeout: float) -> Any:
-        import concurrent.futures
-
         try:
             return task.result(timeout)
-        except concurrent.futures.TimeoutError:
-            raise builtin_timeout() from None
+        except TimeoutError:
+            raise
         except Exception as error:
             raise Lost(repr(error)) from error
 
@@ -96,10 +93,6 @@ class PebblePool(Executor):
         self.pool.stop()
 
 
-def builtin_timeout() -> TimeoutError:
-    return TimeoutError("no outcome in time")
-
-
 def make(system: str, method: str, workers: int) -> Any:
     """A pool of this library.
 
@@ -108,7 +101,7 @@ def make(system: str, method: str, workers: int) -> Any:
     """
     if system in ("manycore", "multiprocessing"):
         return ContextPool(system, method, workers)
-    context = importlib.import_module("multiprocessing").get_context(method)
+    context = multiprocessing.get_context(method)
     if system == "pebble":
         module = importlib.import_module("pebble")
         return PebblePool(lambda: module.ProcessPool(workers, context=context))

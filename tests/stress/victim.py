@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 from contextlib import suppress
 from typing import Any
 
 import manycore as mp
 
+from tests.stress import spin
 
-def spin(microseconds: int) -> int:
+
+def work(microseconds: int) -> int:
     """A task."""
-    end = time.perf_counter() + microseconds / 1e6
-    while time.perf_counter() < end:
-        pass
+    spin(microseconds / 1e6)
     return microseconds
 
 
@@ -30,9 +29,9 @@ def use_a_pool(context: Any, chance: random.Random) -> None:
     """All methods, with work that waits when it ends."""
     times = [chance.choice([0, 10, 1000, 5000]) for _ in range(200)]
     with context.Pool(3) as pool:
-        assert pool.map(spin, times) == times
-        results = [pool.apply_async(spin, (each,)) for each in times]
-        assert next(pool.imap(spin, times)) == times[0]
+        assert pool.map(work, times) == times
+        results = [pool.apply_async(work, (each,)) for each in times]
+        assert next(pool.imap(work, times)) == times[0]
         assert [result.get() for result in results[:50]] == times[:50]
 
 

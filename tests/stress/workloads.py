@@ -8,6 +8,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from tests.stress import spin
+
 Item = tuple[int, int, int]
 
 
@@ -16,9 +18,8 @@ def work(item: Item) -> tuple[int, bytes]:
     number, microseconds, size = item
     if microseconds > 900:
         time.sleep(microseconds / 1e6)
-    end = time.perf_counter() + microseconds / 1e6
-    while time.perf_counter() < end:
-        pass
+    else:
+        spin(microseconds / 1e6)
     return number, b"x" * size
 
 
